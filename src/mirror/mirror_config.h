@@ -1,0 +1,33 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace flockfs {
+
+// What one mount is asked to be: the parsed options, checked, with their defaults. Plain data, constant once serving.
+struct MirrorConfig {
+  std::string source;      // canonical: absolute, symlinks resolved
+  std::string mountpoint;  // canonical
+  std::vector<std::string> prefixes;  // canonical source paths; none means all
+  std::vector<std::string> excludes;
+
+  bool read_only = false;
+  bool noatime = false;
+  bool allow_other = false;
+  bool passthrough = true;  // where it can be had
+  std::chrono::duration<double> attr_timeout{1.0};
+  std::chrono::duration<double> entry_timeout{1.0};
+  std::optional<unsigned> threads;  // none: chosen from the number of processors
+
+  std::chrono::milliseconds hold_warn{std::chrono::seconds(60)};
+  std::chrono::milliseconds stop_timeout{std::chrono::seconds(10)};
+
+  // MS_* flags of mount(2) that reach the kernel as they are (nodev, nosuid, noexec, sync, dirsync, ...).
+  unsigned long mount_flags = 0;
+};
+
+}  // namespace flockfs
