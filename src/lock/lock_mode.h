@@ -1,0 +1,22 @@
+#pragma once
+
+#include <fcntl.h>
+
+#include <cstdint>
+#include <string_view>
+
+namespace flockfs {
+
+enum class LockMode : std::uint8_t { kShared, kExclusive };
+
+// The lock an open(2) with these flags needs (DESIGN 1.1): shared for O_RDONLY, exclusive otherwise (access mode 3, which
+// Linux takes for "ioctl only", checks for both rights and so counts as writing).
+[[nodiscard]] constexpr LockMode lock_mode_for_open(int open_flags) {
+  return (open_flags & O_ACCMODE) == O_RDONLY ? LockMode::kShared : LockMode::kExclusive;
+}
+
+[[nodiscard]] constexpr std::string_view to_string(LockMode mode) {
+  return mode == LockMode::kShared ? "shared" : "exclusive";
+}
+
+}  // namespace flockfs

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+
+#include "base/result.h"
+#include "mirror/mirror_config.h"
+
+namespace flockfs {
+
+// One mounted mirror. Used by one thread (main), which calls mount(), then serve(), then lets it go.
+class Mirror {
+ public:
+  // Opens the source, mounts, answers the kernel's INIT and starts the threads: when it returns, the mirror is usable.
+  // On an error nothing is left mounted. REQUIRES: SIGTERM, SIGINT and SIGHUP are blocked in the caller, and no thread
+  // but the log's runs; the log is open.
+  static Result<std::unique_ptr<Mirror>> mount(const MirrorConfig& config);
+
+  virtual ~Mirror() = default;
+
+  // Serves until the mirror is unmounted (by whatever way) or a SIGTERM, SIGINT or SIGHUP has stopped it: waits end, the
+  // mount is detached, open files are served for config.stop_timeout, then the connection ends.
+  virtual Status serve() = 0;
+};
+
+}  // namespace flockfs
