@@ -1,0 +1,46 @@
+#include "tree/attribute_record.h"
+
+#include <time.h>
+
+namespace flockfs {
+namespace {
+
+std::int64_t to_ns(const timespec& time) { return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
+
+// The clock that file systems stamp with (current_time(), ktime_get_coarse_real_ts64): a change after this moment has a
+// ctime that is not smaller.
+std::int64_t stamp_now() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  return to_ns(now);
+}
+
+}  // namespace
+
+void AttributeRecord::begin(Inode& inode) {
+  const std::int64_t now = stamp_now();
+  MutexLock lock(mutex_of(inode));
+  if (inode.told_.first_ns == 0 || now < inode.told_.first_ns) inode.told_.first_ns = now;
+}
+
+void AttributeRecord::told(Inode& inode, const struct stat& st) {
+  MutexLock lock(mutex_of(inode));
+  inode.told_.ctime_ns = to_ns(st.st_ctim);
+  inode.told_.size = st.st_size;
+}
+
+bool AttributeRecord::current(Inode& inode, const struct stat& st) {
+  if (inode.mount().remote) return false;  // another machine's clock
+  MutexLock lock(mutex_of(inode));
+  const auto& told = inode.told_;
+  if (told.first_ns == 0) return true;
+  const std::int64_t changed = to_ns(st.st_ctim);
+  return changed < told.first_ns && changed == told.ctime_ns && st.st_size == told.size;
+}
+
+void AttributeRecord::reset(Inode& inode) {
+  MutexLock lock(mutex_of(inode));
+  inode.told_ = {};
+}
+
+}  // namespace flockfs

@@ -1,0 +1,46 @@
+#include "tree/file_handle.h"
+
+#include <fcntl.h>
+
+#include <cstring>
+
+namespace flockfs {
+namespace {
+
+// A file_handle with room for the largest.
+union HandleBuffer {
+  file_handle handle;
+  char room[sizeof(file_handle) + MAX_HANDLE_SZ];
+};
+
+}  // namespace
+
+std::optional<FileHandle> handle_of(int fd) {
+  HandleBuffer buffer{};
+  buffer.handle.handle_bytes = MAX_HANDLE_SZ;
+  int mount_id = 0;
+  if (::name_to_handle_at(fd, "", &buffer.handle, &mount_id, AT_EMPTY_PATH) != 0) return std::nullopt;
+  FileHandle packed(sizeof buffer.handle.handle_type + buffer.handle.handle_bytes, '\0');
+  std::memcpy(packed.data(), &buffer.handle.handle_type, sizeof buffer.handle.handle_type);
+  std::memcpy(packed.data() + sizeof buffer.handle.handle_type, buffer.handle.f_handle, buffer.handle.handle_bytes);
+  return packed;
+}
+
+Result<UniqueFd> open_handle(int mount_fd, std::string_view handle, int flags) {
+  HandleBuffer buffer{};
+  const std::size_t head = sizeof buffer.handle.handle_type;
+  if (handle.size() < head || handle.size() - head > MAX_HANDLE_SZ) return Error{ESTALE, {}};
+  buffer.handle.handle_bytes = static_cast<unsigned>(handle.size() - head);
+  std::memcpy(&buffer.handle.handle_type, handle.data(), head);
+  std::memcpy(buffer.handle.f_handle, handle.data() + head, handle.size() - head);
+  UniqueFd fd(::open_by_handle_at(mount_fd, &buffer.handle, flags | O_CLOEXEC));
+  if (!fd) return errno_error();
+  return fd;
+}
+
+bool handles_work(int dir_fd) {
+  auto handle = handle_of(dir_fd);
+  return handle && open_handle(dir_fd, *handle, O_PATH).ok();
+}
+
+}  // namespace flockfs

@@ -1,0 +1,36 @@
+#include "tree/inode.h"
+
+#include <fcntl.h>
+
+#include <cstdio>
+
+namespace flockfs {
+
+Inode::Inode(const SourceMount& mount, std::string key, FileHandle handle, UniqueFd path_fd, const struct stat& st)
+    : mount_(mount),
+      key_(std::move(key)),
+      handle_(std::move(handle)),
+      path_fd_(std::move(path_fd)),
+      dev_(st.st_dev),
+      ino_(st.st_ino),
+      type_(st.st_mode & S_IFMT) {}
+
+Result<PathFd> Inode::path_fd() const {
+  if (path_fd_) return PathFd(path_fd_.get());
+  auto fd = open_handle(mount_.dir.get(), handle_, O_PATH | O_NOFOLLOW);
+  if (!fd) return fd.error();
+  return PathFd(*std::move(fd));
+}
+
+Result<UniqueFd> Inode::open(int flags) const {
+  if (!is_regular() && !is_directory()) return Error{ENXIO, {}};
+  flags |= O_CLOEXEC | O_NOCTTY;
+  if (!path_fd_) return open_handle(mount_.dir.get(), handle_, flags);
+  UniqueFd fd(::open(ProcFdPath(path_fd_.get()).c_str(), flags & ~O_NOFOLLOW));
+  if (!fd) return errno_error();
+  return fd;
+}
+
+ProcFdPath::ProcFdPath(int fd) { std::snprintf(text_, sizeof text_, "/proc/self/fd/%d", fd); }
+
+}  // namespace flockfs

@@ -1,0 +1,221 @@
+#include "tree/inode_table.h"
+
+#include <fcntl.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace flockfs {
+namespace {
+
+// Names of directories that the source moved about behind the kernel's back can form a loop; a path ends here then.
+constexpr std::size_t kMaxDepth = 1 << 14;
+
+// Names of one file that are remembered.
+constexpr std::size_t kMaxNames = 1024;
+
+struct Looked {
+  struct stat st {};
+  std::uint64_t mount_id = 0;
+};
+
+Result<Looked> look(int fd) {
+  struct statx info {};
+  if (::statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_MNT_ID, &info) != 0) {
+    return errno_error();
+  }
+  Looked looked;
+  struct stat& st = looked.st;
+  st.st_dev = makedev(info.stx_dev_major, info.stx_dev_minor);
+  st.st_ino = info.stx_ino;
+  st.st_mode = info.stx_mode;
+  st.st_nlink = info.stx_nlink;
+  st.st_uid = info.stx_uid;
+  st.st_gid = info.stx_gid;
+  st.st_rdev = makedev(info.stx_rdev_major, info.stx_rdev_minor);
+  st.st_size = static_cast<off_t>(info.stx_size);
+  st.st_blksize = info.stx_blksize;
+  st.st_blocks = static_cast<blkcnt_t>(info.stx_blocks);
+  st.st_atim = {info.stx_atime.tv_sec, info.stx_atime.tv_nsec};
+  st.st_mtim = {info.stx_mtime.tv_sec, info.stx_mtime.tv_nsec};
+  st.st_ctim = {info.stx_ctime.tv_sec, info.stx_ctime.tv_nsec};
+  looked.mount_id = info.stx_mnt_id;
+  return looked;
+}
+
+// A handle outlives its object, so it says which object is meant even after the inode number has been reused; where there
+// is none, the descriptor that the inode keeps stops the number from being reused.
+std::string make_key(const SourceMount& mount, const FileHandle& handle, const struct stat& st) {
+  std::string key(reinterpret_cast<const char*>(&mount.index), sizeof mount.index);
+  if (!handle.empty()) return key += handle;
+  key.append(reinterpret_cast<const char*>(&st.st_dev), sizeof st.st_dev);
+  key.append(reinterpret_cast<const char*>(&st.st_ino), sizeof st.st_ino);
+  return key;
+}
+
+}  // namespace
+
+Status InodeTable::open_root() {
+  UniqueFd fd(::openat(source_.root_fd(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return errno_error(source_.path());
+  auto found = adopt(std::move(fd), nullptr, "");
+  if (!found) return found.error();
+  root_ = found->inode;
+  return {};
+}
+
+Result<Found> InodeTable::lookup(const InodePtr& parent, const char* name) {
+  if (parent->is_empty_mount()) return Error{ENOENT, {}};
+  auto directory = parent->path_fd();
+  if (!directory) return directory.error();
+  UniqueFd fd(::openat(directory->get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) return errno_error();
+  return adopt(std::move(fd), parent, name);
+}
+
+Result<Found> InodeTable::adopt(UniqueFd fd, const InodePtr& parent, const char* name) {
+  auto looked = look(fd.get());
+  if (!looked) return looked.error();
+  const SourceMount* mount = nullptr;
+  if (parent && parent->mount().mount_id == looked->mount_id && parent->dev() == looked->st.st_dev) {
+    mount = &parent->mount();
+  } else {
+    auto crossed = source_.mount_of(fd.get(), looked->mount_id, looked->st.st_dev, looked->st.st_mode,
+                                    parent ? where(parent, name) : std::string{});
+    if (!crossed) return crossed.error();
+    mount = *crossed;
+  }
+  FileHandle handle;
+  if (mount->handles) handle = handle_of(fd.get()).value_or(FileHandle{});
+  if (handle.empty() && (::fcntl(fd.get(), F_GETFL) & O_PATH) == 0) {
+    // To be kept, so it must be O_PATH: an open file would hold leases, locks and the write count of the file.
+    fd = UniqueFd(::open(ProcFdPath(fd.get()).c_str(), O_PATH | O_CLOEXEC));
+    if (!fd) return errno_error();
+  }
+  Found found;
+  found.inode = insert(*mount, std::move(fd), looked->st, std::move(handle), parent, name);
+  found.st = looked->st;
+  show(found.st);
+  return found;
+}
+
+InodePtr InodeTable::insert(const SourceMount& mount, UniqueFd fd, const struct stat& st, FileHandle handle,
+                            const InodePtr& parent, const char* name) {
+  std::string key = make_key(mount, handle, st);
+  if (!handle.empty()) fd.reset();
+  InodePtr fresh;  // made, and if unneeded destroyed, outside the mutex
+  MutexLock lock(mutex_);
+  auto entry = inodes_.find(key);
+  if (entry == inodes_.end()) {
+    lock.unlock();
+    fresh = std::make_shared<Inode>(mount, std::move(key), std::move(handle), std::move(fd), st);
+    lock.lock();
+    entry = inodes_.try_emplace(fresh->key(), fresh).first;
+  }
+  const InodePtr inode = entry->second;
+  ++inode->lookups_;
+  if (parent && *name != '\0') note_name(*inode, parent, name);
+  return inode;
+}
+
+void InodeTable::forget(const InodePtr& inode, std::uint64_t count) {
+  InodePtr dropped;
+  std::vector<Inode::Name> names;  // releases the parents, after the mutex
+  MutexLock lock(mutex_);
+  inode->lookups_ -= std::min(count, inode->lookups_);
+  if (inode->lookups_ > 0 || inode == root_) return;
+  auto entry = inodes_.find(inode->key());
+  if (entry == inodes_.end() || entry->second != inode) return;
+  dropped = std::move(entry->second);
+  inodes_.erase(entry);
+  names.swap(inode->names_);
+}
+
+InodePtr InodeTable::find(int fd, const InodePtr& parent) const {
+  auto looked = look(fd);
+  if (!looked || looked->mount_id != parent->mount().mount_id) return nullptr;
+  const SourceMount& mount = parent->mount();
+  const FileHandle handle = mount.handles ? handle_of(fd).value_or(FileHandle{}) : FileHandle{};
+  const std::string key = make_key(mount, handle, looked->st);
+  MutexLock lock(mutex_);
+  auto entry = inodes_.find(key);
+  return entry == inodes_.end() ? nullptr : entry->second;
+}
+
+// REQUIRES: the mutex of the table. A directory has one name; a file's are bounded, the oldest go first.
+void InodeTable::note_name(Inode& inode, const InodePtr& parent, std::string_view name) {
+  auto& names = inode.names_;
+  for (const Inode::Name& have : names) {
+    if (have.parent == parent && have.name == name) return;
+  }
+  if (inode.is_directory()) names.clear();
+  if (names.size() >= kMaxNames) names.erase(names.begin());
+  names.push_back({parent, std::string(name)});
+}
+
+void InodeTable::add_name(const InodePtr& inode, const InodePtr& parent, std::string_view name) {
+  MutexLock lock(mutex_);
+  note_name(*inode, parent, name);
+}
+
+void InodeTable::remove_name(const InodePtr& inode, const InodePtr& parent, std::string_view name) {
+  MutexLock lock(mutex_);
+  std::erase_if(inode->names_, [&](const Inode::Name& have) { return have.parent == parent && have.name == name; });
+}
+
+std::vector<Inode::Name> InodeTable::names(const Inode& inode) const {
+  MutexLock lock(mutex_);
+  return inode.names_;
+}
+
+std::string InodeTable::path_of(const Inode* inode) const {
+  std::vector<const std::string*> parts;
+  while (inode != root_.get() && !inode->names_.empty() && parts.size() < kMaxDepth) {
+    parts.push_back(&inode->names_.back().name);
+    inode = inode->names_.back().parent.get();
+  }
+  std::string path = source_.path() == "/" ? std::string{} : source_.path();
+  for (auto part = parts.rbegin(); part != parts.rend(); ++part) path.append("/").append(**part);
+  return path.empty() ? "/" : path;
+}
+
+std::vector<std::string> InodeTable::paths(const Inode& inode) const {
+  MutexLock lock(mutex_);
+  std::vector<std::string> all;
+  for (const Inode::Name& name : inode.names_) {
+    std::string path = path_of(name.parent.get());
+    if (path != "/") path += '/';
+    all.push_back(path += name.name);
+  }
+  return all;
+}
+
+std::string InodeTable::path(const Inode& inode) const {
+  MutexLock lock(mutex_);
+  if (&inode != root_.get() && inode.names_.empty()) return path_of(root_.get()) + " (deleted)";
+  return path_of(&inode);
+}
+
+std::string InodeTable::where(const InodePtr& parent, const char* name) const {
+  MutexLock lock(mutex_);
+  std::string path = path_of(parent.get());
+  const std::size_t base = source_.path() == "/" ? 1 : source_.path().size() + 1;
+  return path.size() < base ? std::string(name) : path.substr(base) + "/" + name;
+}
+
+Result<struct stat> InodeTable::stat_of(const Inode& inode) const {
+  auto fd = inode.path_fd();
+  if (!fd) return fd.error();
+  auto looked = look(fd->get());
+  if (!looked) return looked.error();
+  show(looked->st);
+  return looked->st;
+}
+
+std::size_t InodeTable::size() const {
+  MutexLock lock(mutex_);
+  return inodes_.size();
+}
+
+}  // namespace flockfs

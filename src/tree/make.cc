@@ -1,0 +1,113 @@
+#include "tree/make.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+
+#include "tree/inode.h"
+
+namespace flockfs {
+namespace {
+
+// What the client's flags mean for an open in the source: not what the kernel does by itself (O_TRUNC, O_EXCL, O_NOFOLLOW),
+// nor O_APPEND and O_DIRECT, which are each write's own affair.
+int base_flags(int flags) { return flags & (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME | O_LARGEFILE); }
+
+// O_TMPFILE needs the right to write, which says nothing of what the client may do with its own descriptor.
+int writable(int flags) { return (flags & O_ACCMODE) == O_RDONLY ? (flags & ~O_ACCMODE) | O_RDWR : flags; }
+
+bool no_tmpfile(int error) {
+  return error == EOPNOTSUPP || error == EISDIR || error == ENOENT || error == EINVAL || error == ENOSYS;
+}
+
+Status link_open_file(int fd, int directory, const char* name) {
+  if (::linkat(AT_FDCWD, ProcFdPath(fd).c_str(), directory, name, AT_SYMLINK_FOLLOW) != 0) return errno_error();
+  return {};
+}
+
+// For sources without O_TMPFILE: a name nobody looks for, the lock, then the right name, which must be free.
+Result<UniqueFd> make_by_rename(int directory, const char* name, int flags, mode_t mode, const Caller& caller,
+                                const BeforeVisible& before) {
+  std::array<unsigned char, 12> random{};
+  if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) return errno_error();
+  char hidden[sizeof ".flockfs-" + random.size() * 2];
+  char* end = hidden + std::snprintf(hidden, sizeof hidden, ".flockfs-");
+  for (const unsigned char byte : random) end += std::snprintf(end, 3, "%02x", byte);
+
+  CallerScope scope(caller, CallerScope::Rights::kMaker);
+  if (!scope.ok()) return Error{EPERM, {}};
+  UniqueFd fd(::openat(directory, hidden, base_flags(flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
+  if (!fd) return errno_error();
+  Status status = before(fd.get());
+  if (status && ::renameat2(directory, hidden, directory, name, RENAME_NOREPLACE) == 0) return fd;
+  if (status && (errno == EINVAL || errno == ENOSYS)) {
+    if (::linkat(directory, hidden, directory, name, 0) != 0) status = errno_error();
+  } else if (status) {
+    status = errno_error();
+  }
+  ::unlinkat(directory, hidden, 0);
+  if (!status) return status.error();
+  return fd;
+}
+
+}  // namespace
+
+Result<UniqueFd> make_file(int directory, const char* name, int flags, mode_t mode, const Caller& caller,
+                           const BeforeVisible& before) {
+  // An existing name is the common failure; asking first saves making a file for nothing. The answer is only a hint.
+  struct stat exists {};
+  if (::fstatat(directory, name, &exists, AT_SYMLINK_NOFOLLOW) == 0) return Error{EEXIST, {}};
+  auto fd = make_unnamed(directory, writable(flags), mode, caller);
+  if (!fd) {
+    if (!no_tmpfile(fd.error().code)) return fd.error();
+    return make_by_rename(directory, name, flags, mode, caller, before);
+  }
+  if (auto ready = before(fd->get()); !ready) return ready.error();
+  CallerScope scope(caller, CallerScope::Rights::kMaker);
+  if (!scope.ok()) return Error{EPERM, {}};
+  if (auto linked = link_open_file(fd->get(), directory, name); !linked) return linked.error();
+  return fd;
+}
+
+Result<UniqueFd> make_file_plainly(int directory, const char* name, int flags, mode_t mode, const Caller& caller) {
+  CallerScope scope(caller, CallerScope::Rights::kMaker);
+  if (!scope.ok()) return Error{EPERM, {}};
+  UniqueFd fd(::openat(directory, name, base_flags(flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
+  if (!fd) return errno_error();
+  return fd;
+}
+
+Result<UniqueFd> make_unnamed(int directory, int flags, mode_t mode, const Caller& caller) {
+  CallerScope scope(caller, CallerScope::Rights::kMaker);
+  if (!scope.ok()) return Error{EPERM, {}};
+  UniqueFd fd(::openat(directory, ".", base_flags(flags) | O_TMPFILE | O_CLOEXEC, mode));
+  if (!fd) return errno_error();
+  return fd;
+}
+
+Status make_directory(int directory, const char* name, mode_t mode, const Caller& caller) {
+  CallerScope scope(caller, CallerScope::Rights::kMaker);
+  if (!scope.ok()) return Error{EPERM, {}};
+  if (::mkdirat(directory, name, mode) != 0) return errno_error();
+  return {};
+}
+
+Status make_node(int directory, const char* name, mode_t mode, dev_t device, const Caller& caller) {
+  CallerScope scope(caller, CallerScope::Rights::kMaker);
+  if (!scope.ok()) return Error{EPERM, {}};
+  if (::mknodat(directory, name, mode, device) != 0) return errno_error();
+  return {};
+}
+
+Status make_symlink(int directory, const char* name, const char* target, const Caller& caller) {
+  CallerScope scope(caller, CallerScope::Rights::kMaker);
+  if (!scope.ok()) return Error{EPERM, {}};
+  if (::symlinkat(target, directory, name) != 0) return errno_error();
+  return {};
+}
+
+}  // namespace flockfs

@@ -1,0 +1,213 @@
+#include "tree/source.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+
+#include "base/log.h"
+#include "tree/credentials.h"
+#include "tree/file_handle.h"
+
+namespace flockfs {
+namespace {
+
+// Not in every distribution's headers (include/uapi/linux/magic.h, fs/*/).
+constexpr std::uint32_t kFuseMagic = 0x65735546;
+constexpr std::uint32_t kNfsMagic = 0x6969;
+constexpr std::uint32_t kSmbMagic = 0x517B;
+constexpr std::uint32_t kCifsMagic = 0xFF534D42;
+constexpr std::uint32_t kSmb2Magic = 0xFE534D42;
+constexpr std::uint32_t k9pMagic = 0x01021997;
+constexpr std::uint32_t kAfsMagic = 0x5346414F;
+constexpr std::uint32_t kAfsFsMagic = 0x6B414653;
+constexpr std::uint32_t kCephMagic = 0x00C36400;
+constexpr std::uint32_t kCodaMagic = 0x73757245;
+constexpr std::uint32_t kOcfs2Magic = 0x7461636f;
+constexpr std::uint32_t kGfs2Magic = 0x01161970;
+constexpr std::uint32_t kOverlayMagic = 0x794c7630;
+
+constexpr std::array kRemote = {kFuseMagic, kNfsMagic,   kSmbMagic,  kCifsMagic, kSmb2Magic,  k9pMagic,
+                                kAfsMagic,  kAfsFsMagic, kCephMagic, kCodaMagic, kOcfs2Magic, kGfs2Magic};
+
+// File systems whose files are the kernel speaking: reading them means nothing in a backup, opening them can act.
+constexpr std::array<std::uint32_t, 14> kEmpty = {
+    0x9fa0,      // proc
+    0x62656572,  // sysfs
+    0x27e0eb,    // cgroup
+    0x63677270,  // cgroup2
+    0x74726163,  // tracefs
+    0x64626720,  // debugfs
+    0x73636673,  // securityfs
+    0xcafe4a11,  // bpf
+    0x6165676C,  // pstore
+    0x62656570,  // configfs
+    0x42494e4d,  // binfmt_misc
+    0x65735543,  // fusectl
+    0x1cd1,      // devpts
+    0x6e736673,  // nsfs
+};
+
+template <typename List>
+bool contains(const List& list, std::uint32_t magic) {
+  return std::find(list.begin(), list.end(), magic) != list.end();
+}
+
+int open_tree_clone(const char* path) {
+  return static_cast<int>(
+      ::syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE));
+}
+
+int set_mount_attributes(int fd, const mount_attr& attributes) {
+  return static_cast<int>(
+      ::syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes));
+}
+
+// Read-only and noatime hold on the clone itself, below everything the daemon and the kernel's passthrough do. They are
+// set apart from each other: in a user namespace the kernel refuses NOATIME, and a refused call sets nothing.
+Status apply_attributes(int clone, const SourceOptions& options) {
+  mount_attr own{};
+  own.propagation = MS_PRIVATE;
+  if (set_mount_attributes(clone, own) != 0) return errno_error("cannot make the clone of " + options.path + " private");
+  if (options.read_only) {
+    mount_attr ro{};
+    ro.attr_set = MOUNT_ATTR_RDONLY;
+    if (set_mount_attributes(clone, ro) != 0) return errno_error("cannot make " + options.path + " read-only");
+  }
+  if (options.noatime) {
+    mount_attr noatime{};
+    noatime.attr_set = MOUNT_ATTR_NOATIME;
+    noatime.attr_clr = MOUNT_ATTR__ATIME;
+    if (set_mount_attributes(clone, noatime) != 0) {
+      return errno_error("cannot keep access times of " + options.path + " (option noatime)");
+    }
+  }
+  return {};
+}
+
+Result<UniqueFd> open_root(const SourceOptions& options) {
+  UniqueFd clone(open_tree_clone(options.path.c_str()));
+  if (clone) {
+    if (auto done = apply_attributes(clone.get(), options); !done) return done.error();
+    return clone;
+  }
+  if (errno != EPERM && errno != ENOSYS) return errno_error("cannot open " + options.path);
+  if (options.read_only || options.noatime) {
+    return errno_error("options ro and noatime need the right to clone mounts of " + options.path);
+  }
+  UniqueFd plain(::open(options.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!plain) return errno_error("cannot open " + options.path);
+  return plain;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Source>> Source::open(const SourceOptions& options) {
+  auto root = open_root(options);
+  if (!root) return root.error();
+  std::unique_ptr<Source> source(new Source(options.path));
+  source->root_ = *std::move(root);
+
+  struct statx info {};
+  if (::statx(source->root_.get(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &info) != 0) {
+    return errno_error("cannot stat " + options.path);
+  }
+  if (!S_ISDIR(info.stx_mode)) return Error{ENOTDIR, options.path};
+  auto mount = source->mount_of(source->root_.get(), info.stx_mnt_id, makedev(info.stx_dev_major, info.stx_dev_minor),
+                                info.stx_mode, "");
+  if (!mount) return mount.error();
+  if ((*mount)->empty) return Error{0, options.path + ": a file system of the kernel's own cannot be mirrored"};
+  source->root_mount_ = *mount;
+  return source;
+}
+
+std::unique_ptr<SourceMount> Source::probe_mount(int fd, std::uint64_t mount_id, dev_t dev, mode_t mode) {
+  auto mount = std::make_unique<SourceMount>();
+  mount->mount_id = mount_id;
+  mount->dev = dev;
+  struct statfs fs {};
+  if (::fstatfs(fd, &fs) == 0) {
+    const auto magic = static_cast<std::uint32_t>(fs.f_type);
+    mount->remote = contains(kRemote, magic);
+    mount->empty = contains(kEmpty, magic);
+    mount->stacked = magic == kOverlayMagic;
+  }
+  const dev_t own = mirror_dev_;
+  if (own != 0 && dev == own) mount->empty = true;
+  if (!mount->empty && S_ISDIR(mode)) {
+    mount->dir = UniqueFd(::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    // A remote file system may forget what a handle meant, or cannot tell at once: there a descriptor is kept.
+    if (mount->dir && !mount->remote) mount->handles = handles_work(mount->dir.get());
+  }
+  return mount;
+}
+
+Result<const SourceMount*> Source::mount_of(int fd, std::uint64_t mount_id, dev_t dev, mode_t mode,
+                                            const std::string& where) {
+  {
+    MutexLock lock(mutex_);
+    if (auto known = mounts_.find(mount_id); known != mounts_.end()) {
+      if (apart_.find(dev) == apart_.end()) set_apart(dev, where);
+      return known->second.get();
+    }
+  }
+  auto fresh = probe_mount(fd, mount_id, dev, mode);
+  const bool tell = fresh->empty;
+  const SourceMount* mount = nullptr;
+  {
+    MutexLock lock(mutex_);
+    if (mounts_.size() >= UINT16_MAX) return Error{ENFILE, "too many mounts below " + path_};
+    fresh->index = static_cast<std::uint16_t>(mounts_.size());
+    auto [entry, inserted] = mounts_.try_emplace(mount_id, std::move(fresh));
+    set_apart(dev, where);
+    mount = entry->second.get();
+    if (!inserted) return mount;
+  }
+  if (tell) {
+    log_write(LogLevel::kInfo,
+              LogLine("empty").quoted("path", path_ + "/" + where).text("reason", "kernel_file_system"));
+  }
+  return mount;
+}
+
+// The first device is SOURCE's own and is shown as it is. Inode numbers of ordinary file systems stay below 2^48.
+void Source::set_apart(dev_t dev, const std::string& where) {
+  if (apart_.find(dev) != apart_.end()) return;
+  if (apart_.empty()) {
+    apart_.emplace(dev, 0);
+    return;
+  }
+  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a: the same on every mount, whatever the C++ library
+  for (const char c : where) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  std::uint64_t number = (hash >> 32 ^ hash) & 0xffff;
+  const auto taken = [this](std::uint64_t n) {
+    return n == 0 || std::any_of(apart_.begin(), apart_.end(), [n](const auto& entry) { return entry.second == n << 48; });
+  };
+  for (unsigned tries = 0; tries <= 0xffff && taken(number); ++tries) number = (number + 1) & 0xffff;
+  apart_.emplace(dev, number << 48);
+}
+
+ino_t Source::shown_ino(dev_t dev, ino_t ino) const {
+  if (dev == root_mount_->dev) return ino;
+  MutexLock lock(mutex_);
+  auto entry = apart_.find(dev);
+  return entry == apart_.end() ? ino : ino ^ entry->second;
+}
+
+Status prepare_limits() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error("cannot read the limit of open files");
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error("cannot raise the limit of open files");
+  return drop_resource_capability();
+}
+
+}  // namespace flockfs

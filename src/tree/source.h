@@ -1,0 +1,77 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "base/mutex.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace flockfs {
+
+// One file system mounted in the source tree, as far as flockfs has met it. Constant after construction; thread-safe.
+struct SourceMount {
+  std::uint64_t mount_id = 0;  // statx(2) stx_mnt_id of the clone's mount
+  dev_t dev = 0;               // of the mount's root; btrfs subvolumes below it have others
+  std::uint16_t index = 0;     // small number of this mount, part of each inode's key
+  UniqueFd dir;                // the mount's root, O_RDONLY: what open_by_handle_at(2) wants; invalid: no handles here
+  bool handles = false;        // files can be found again by handle: no descriptor is kept for an inode
+  bool empty = false;          // procfs and its like, or another mirror of this tree: shown as an empty directory
+  bool remote = false;         // FUSE or network: open(2) may wait for others, and its clock may not be ours
+  bool stacked = false;        // overlayfs: kernel passthrough needs one more level of stacking
+};
+
+// How SOURCE is opened.
+struct SourceOptions {
+  std::string path;  // canonical, absolute
+  bool read_only = false;
+  bool noatime = false;
+};
+
+// The source tree: a private clone of the mounts at and below SOURCE (open_tree(2)), so that what is mounted later, the
+// mirror itself included, does not exist in it; only *at() calls below its descriptor ever touch the source. Where the
+// privilege for a clone is missing, a plain descriptor. Thread-safe.
+class Source {
+ public:
+  static Result<std::unique_ptr<Source>> open(const SourceOptions& options);
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] int root_fd() const { return root_.get(); }  // O_PATH
+  [[nodiscard]] const SourceMount& root_mount() const { return *root_mount_; }
+
+  // The mount that an object reached by a lookup is on. `fd` is the object (O_PATH); when its mount is met for the first
+  // time it is that mount's root, whose place below SOURCE is `where` ("" for SOURCE itself, "a/b").
+  Result<const SourceMount*> mount_of(int fd, std::uint64_t mount_id, dev_t dev, mode_t mode, const std::string& where);
+
+  // The inode number the mirror shows: the source's own on SOURCE's file system; on others it is set apart by a number
+  // that depends only on where they are, so that equal numbers of two file systems are not taken for hard links of one file.
+  ino_t shown_ino(dev_t dev, ino_t ino) const;
+
+  // The mirror's own device, once it is mounted: met below the source (possible only without a clone) it is shown empty.
+  void set_mirror_dev(dev_t dev) { mirror_dev_ = dev; }
+
+ private:
+  explicit Source(std::string path) : path_(std::move(path)) {}
+  std::unique_ptr<SourceMount> probe_mount(int fd, std::uint64_t mount_id, dev_t dev, mode_t mode);
+  void set_apart(dev_t dev, const std::string& where) REQUIRES(mutex_);
+
+  const std::string path_;
+  UniqueFd root_;
+  const SourceMount* root_mount_ = nullptr;
+  std::atomic<dev_t> mirror_dev_{0};
+
+  mutable Mutex mutex_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<SourceMount>> mounts_ GUARDED_BY(mutex_);
+  std::unordered_map<dev_t, std::uint64_t> apart_ GUARDED_BY(mutex_);  // device -> what its inode numbers are mixed with
+};
+
+// Raises the limit of open descriptors to what the machine allows, then gives up CAP_SYS_RESOURCE for good, so that the
+// daemon never writes into what quotas and reserves keep from its clients. REQUIRES: single-threaded.
+Status prepare_limits();
+
+}  // namespace flockfs
