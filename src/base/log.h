@@ -32,12 +32,12 @@ void log_close();
 // Whether a line of this level would be written: ask before building an expensive line. One atomic load.
 [[nodiscard]] bool log_enabled(LogLevel level);
 
-// One line under construction. Keys are literals of [a-z_]; values are quoted and escaped where needed: names are bytes,
-// so a newline, a quote, a backslash or a byte that is not printable UTF-8 becomes \n, \", \\ or \xHH.
+// One line under construction. Keys are literals of [a-z_]; values are quoted and escaped where needed: names are
+// bytes, so a newline, a quote, a backslash or a byte that is not printable UTF-8 becomes \n, \", \\ or \xHH.
 class LogLine {
  public:
   explicit LogLine(std::string_view event);
-  LogLine& text(std::string_view key, std::string_view value);  // quoted where needed
+  LogLine& text(std::string_view key, std::string_view value);    // quoted where needed
   LogLine& quoted(std::string_view key, std::string_view value);  // always quoted: paths, messages
   LogLine& number(std::string_view key, std::int64_t value);
   LogLine& ms(std::string_view key, double value);  // three decimals
@@ -47,7 +47,8 @@ class LogLine {
   std::string line_;
 };
 
-// Queues the line. The line goes to its sink as it is; stderr and the file put `time=…` (UTC, RFC 3339, milliseconds) before it.
+// Queues the line. The line goes to its sink as it is; stderr and the file put `time=…` (UTC, RFC 3339, milliseconds)
+// before it.
 void log_write(LogLevel level, const LogLine& line);
 
 // `event=error op=… path="…" reason="…"`; path may be empty.
