@@ -1,0 +1,225 @@
+#include "harness/mounted_mirror.h"
+
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <ostream>
+#include <stdexcept>
+
+#include "harness/connection.h"
+#include "harness/files.h"
+
+namespace flockfs::test {
+namespace {
+
+std::string program_from(const char* variable, const char* built) {
+  const char* path = std::getenv(variable);
+  return path == nullptr || *path == '\0' ? built : path;
+}
+
+std::string with_addition(const char* variable, const std::string& addition) {
+  const char* old = std::getenv(variable);
+  return std::string(variable) + "=" + (old == nullptr || *old == '\0' ? "" : std::string(old) + ":") + addition;
+}
+
+std::vector<std::string> command_line(const MirrorSetup& setup, const std::string& source,
+                                      const std::string& mountpoint, const std::string& log) {
+  std::vector<std::string> command{flockfs_program(), "--log-file", log, "--log-level", "debug"};
+  if (setup.foreground) command.emplace_back("-f");
+  for (const std::string& option : setup.options) command.insert(command.end(), {"-o", option});
+  command.insert(command.end(), setup.arguments.begin(), setup.arguments.end());
+  command.insert(command.end(), {source, mountpoint});
+  return command;
+}
+
+int lines_in_proc(pid_t pid, const char* folder) {
+  std::error_code error;
+  const std::filesystem::directory_iterator entries("/proc/" + std::to_string(pid) + "/" + folder, error);
+  return error ? -1 : static_cast<int>(std::distance(begin(entries), end(entries)));
+}
+
+}  // namespace
+
+std::ostream& operator<<(std::ostream& out, Passthrough passthrough) {
+  return out << (passthrough == Passthrough::kAuto ? "auto" : "off");
+}
+
+std::string flockfs_program() { return program_from("FLOCKFS_BIN", FLOCKFS_BUILT_BIN); }
+std::string mount_helper_program() { return program_from("MOUNT_FLOCKFS_BIN", FLOCKFS_BUILT_MOUNT_HELPER); }
+
+std::vector<std::string> sanitizer_environment(const std::string& scratch) {
+  const std::string reports = "log_path=" + scratch + "/sanitizer";
+  return {with_addition("ASAN_OPTIONS", reports), with_addition("TSAN_OPTIONS", reports),
+          with_addition("UBSAN_OPTIONS", "print_stacktrace=1:" + reports), with_addition("LSAN_OPTIONS", reports)};
+}
+
+void expect_no_sanitizer_report(const std::string& scratch) {
+  for (const std::string& name : list_dir(scratch)) {
+    if (name.starts_with("sanitizer.")) ADD_FAILURE() << read_file(scratch + "/" + name);
+  }
+}
+
+std::optional<pid_t> find_daemon(const std::string& mountpoint) {
+  const std::string program = std::filesystem::canonical(flockfs_program());
+  for (const std::string& name : list_dir("/proc")) {
+    pid_t pid = 0;
+    if (std::from_chars(name.data(), name.data() + name.size(), pid).ec != std::errc()) continue;
+    std::error_code error;
+    if (std::filesystem::read_symlink("/proc/" + name + "/exe", error) != program || error) continue;
+    std::ifstream file("/proc/" + name + "/cmdline", std::ios::binary);
+    for (std::string word; std::getline(file, word, '\0');) {
+      if (word == mountpoint) return pid;
+    }
+  }
+  return std::nullopt;
+}
+
+MountedMirror::MountedMirror(std::string source, std::string mountpoint, const std::string& scratch,
+                             const MirrorSetup& setup)
+    : source_(std::move(source)), mountpoint_(std::move(mountpoint)), scratch_(scratch), log_(scratch + "/log") {
+  start(setup);
+}
+
+MountedMirror::~MountedMirror() { stop(); }
+
+void MountedMirror::start(const MirrorSetup& setup) {
+  const auto before = find_mount(mountpoint_);
+  ProgramSetup program = setup.program;
+  for (const std::string& pair : sanitizer_environment(scratch_)) program.environment.push_back(pair);
+  foreground_ = setup.foreground;
+  command_ = std::make_unique<Program>(command_line(setup, source_, mountpoint_, scratch_ + "/log"), program);
+  daemon_ = command_->pid();
+  const auto mounted = [&] {
+    const auto now = find_mount(mountpoint_);
+    return now && now->type.starts_with("fuse") && (!before || before->minor != now->minor);
+  };
+  const auto failed = [&](const std::string& why) {
+    stopped_ = true;
+    return std::runtime_error("no mirror at " + mountpoint_ + ": " + why + "\n" + command_->err() + log_.text());
+  };
+  if (foreground_) {
+    const bool up = eventually([&] { return mounted() || command_->process().poll_status(); }, kPatience * 2);
+    if (!up) throw failed("not mounted in time");
+  } else if (command_->exit_code(kPatience * 2) != 0) {
+    throw failed("the command failed");
+  }
+  if (!mounted()) throw failed("the command ended");
+  connection_ = find_mount(mountpoint_)->minor;
+  remember_connection(connection_);
+  if (!foreground_) adopt_background_daemon(kPatience);
+  guardian_.emplace(connection_, mountpoint_, daemon_, setup.test_deadline);
+  if (!in_child([&] { (void)stat_of(mountpoint_); })) throw failed("it does not answer");
+}
+
+void MountedMirror::adopt_background_daemon(Millis time) {
+  // The test is the subreaper (main.cc), so the daemon has become its child and can be waited for.
+  const bool found = eventually([&] { return find_daemon(mountpoint_).has_value(); }, time);
+  if (!found) throw std::runtime_error("no daemon found for " + mountpoint_);
+  daemon_ = *find_daemon(mountpoint_);
+}
+
+::testing::AssertionResult MountedMirror::waits(pid_t pid, Millis time) const {
+  if (log_.wait_for({.event = "wait", .path = {}, .pid = pid, .mode = {}, .reason = {}}, time)) {
+    return ::testing::AssertionSuccess();
+  }
+  return ::testing::AssertionFailure() << "no event=wait for process " << pid << " in the log:\n" << log_.text();
+}
+
+::testing::AssertionResult MountedMirror::waits_for(const std::string& source_path, std::size_t count,
+                                                    Millis time) const {
+  const LogQuery query{.event = "wait", .path = source_path, .pid = {}, .mode = {}, .reason = {}};
+  if (log_.wait_for_count(query, count, time)) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << log_.count(query) << " of " << count << " event=wait lines for "
+                                       << source_path;
+}
+
+int MountedMirror::threads() const { return lines_in_proc(daemon_, "task"); }
+int MountedMirror::descriptors() const { return lines_in_proc(daemon_, "fd"); }
+
+int MountedMirror::unmount(int flags) const {
+  Child child([&](Peer& test) { test.say(::umount2(mountpoint_.c_str(), flags) == 0 ? "0" : std::to_string(errno)); });
+  const auto answer = child.hear();
+  return answer ? std::stoi(*answer) : ETIMEDOUT;
+}
+
+bool MountedMirror::daemon_runs() {
+  int status = 0;
+  if (daemon_status_) return false;
+  if (foreground_) {
+    daemon_status_ = command_->process().poll_status();
+  } else if (::waitpid(daemon_, &status, WNOHANG) == daemon_) {
+    daemon_status_ = status;
+  }
+  return !daemon_status_;
+}
+
+std::optional<int> MountedMirror::daemon_exit(Millis time) {
+  if (eventually([this] { return !daemon_runs(); }, time)) ended_by_test_ = true;
+  return daemon_status_;
+}
+
+bool MountedMirror::is_mounted() const {
+  const auto mount = find_mount(mountpoint_);
+  return mount && mount->minor == connection_;
+}
+
+void MountedMirror::unmount_now() {
+  int error = 0;
+  // A process that was killed a moment ago may still be about to give up its files.
+  const bool done = eventually([&] { return (error = unmount()) != EBUSY; });
+  if (done && error == 0) return;
+  ADD_FAILURE() << "umount " << mountpoint_ << ": " << errno_name(error);
+  abort_connection(connection_);
+  (void)unmount(MNT_DETACH);
+}
+
+void MountedMirror::check_exit() {
+  const auto status = daemon_exit();
+  if (!status) {
+    ADD_FAILURE() << "the daemon does not end\n" << log_.text();
+    abort_connection(connection_);
+    ::kill(daemon_, SIGKILL);
+    (void)daemon_exit();
+  } else if (*status != 0) {
+    ADD_FAILURE() << "the daemon ended with " << describe_status(*status) << "\n" << messages();
+  }
+}
+
+void MountedMirror::check_log() const {
+  for (const LogEntry& entry : log_.matching({.event = "error", .path = {}, .pid = {}, .mode = {}, .reason = {}})) {
+    const bool expected = std::any_of(expected_errors_.begin(), expected_errors_.end(), [&](const std::string& text) {
+      return entry.line.find(text) != std::string::npos;
+    });
+    if (!expected) ADD_FAILURE() << "in the log: " << entry.line;
+  }
+}
+
+void MountedMirror::stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  if (daemon_runs()) {
+    unmount_now();
+    check_exit();
+  } else if (!ended_by_test_) {
+    ADD_FAILURE() << "the daemon died: " << describe_status(*daemon_status_) << "\n" << messages() << log_.text();
+  }
+  if (is_mounted()) {
+    if (daemon_status_ == 0) ADD_FAILURE() << "the daemon ended with status 0 but left its mount";
+    (void)unmount(MNT_DETACH);
+  }
+  if (guardian_ && !guardian_->dismiss()) ADD_FAILURE() << "the deadline of the whole test has passed";
+  forget_connection(connection_);
+  check_log();
+  expect_no_sanitizer_report(scratch_);
+  if (::testing::Test::HasFailure() && !messages().empty()) std::fprintf(stderr, "%s", messages().c_str());
+}
+
+}  // namespace flockfs::test
