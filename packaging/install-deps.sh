@@ -1,15 +1,17 @@
 #!/bin/bash
-# Installs what flockfs needs on Debian, Ubuntu and their like. Does nothing when there is nothing to do.
+# Installs what flockfs needs on Debian, Ubuntu and their like. Does nothing, and asks no network, when nothing is
+# missing.
 #
-#   packaging/install-deps.sh [build|demo|test]
+#   packaging/install-deps.sh [build|demo|test|full]
 #
-# build: compile and install flockfs. demo: also what packaging/try.sh runs. test: also what tests/run.sh runs.
+# build: compile and install flockfs. demo: also what packaging/try.sh runs. test: also what tests/run.sh runs. full:
+# also what tests/full.sh runs.
 #
 # libfuse3 >= 3.17 comes from the distribution where it has it. Where it does not (Debian 12 has 3.14), Debian 13's
-# own source package is fetched from the mirror that this machine already uses, its signature is checked with
-# debian-archive-keyring, and it is built as a static library below $FLOCKFS_DEPS_PREFIX (default
-# /usr/local/lib/flockfs-deps), where flockfs's CMakeLists.txt looks by itself. The distribution's package is left
-# alone.
+# own source package is fetched from the Debian mirror that this machine already uses (or from FLOCKFS_DEBIAN_MIRROR,
+# a URL: for Ubuntu, which has no Debian mirror), its signature is checked with debian-archive-keyring, and it is built
+# as a static library below $FLOCKFS_DEPS_PREFIX (default /usr/local/lib/flockfs-deps), where flockfs's CMakeLists.txt
+# looks by itself. The distribution's package is left alone.
 set -euo pipefail
 
 fuse_minimum=3.17
@@ -18,16 +20,21 @@ what=${1:-build}
 
 fail() { printf 'install-deps.sh: %s\n' "$*" >&2; exit 1; }
 
+(($# <= 1)) || fail "one set at most (build, demo, test or full)"
+[[ $prefix == /* ]] || fail "FLOCKFS_DEPS_PREFIX is not an absolute path: $prefix"
+
 packages=(g++ cmake make pkg-config libboost-program-options-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcap-dev)
-demo=(tar procps util-linux python3)
-test=(libgtest-dev libgmock-dev clang clang-format clang-tidy libclang-rt-dev ninja-build git strace gdb rsync cpio zip gzip
-      perl busybox-static attr acl e2fsprogs xfsprogs btrfs-progs bindfs util-linux-extra python3-whisper graphite-carbon
-      python3-setuptools)
+demo=(tar procps util-linux mount python3)
+test=(libgtest-dev libgmock-dev clang clang-format clang-tidy libclang-rt-dev ninja-build git strace gdb rsync cpio zip
+      gzip perl busybox-static attr acl libcap2-bin e2fsprogs xfsprogs btrfs-progs bindfs util-linux-extra
+      python3-whisper graphite-carbon python3-setuptools)
+full=(debootstrap)
 case $what in
   build) ;;
   demo) packages+=("${demo[@]}") ;;
   test) packages+=("${demo[@]}" "${test[@]}") ;;
-  *) fail "unknown set '$what' (build, demo or test)" ;;
+  full) packages+=("${demo[@]}" "${test[@]}" "${full[@]}") ;;
+  *) fail "unknown set '$what' (build, demo, test or full)" ;;
 esac
 
 command -v apt-get >/dev/null ||
@@ -36,10 +43,13 @@ command -v apt-get >/dev/null ||
 
 installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 
+# apt-get that asks nothing and waits for another one's lock.
+apt() { DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" </dev/null; }
+
 updated=no
 update_once() {
   [[ $updated == no ]] || return 0
-  apt-get -q update >&2 || fail "apt-get update failed (its message is above)"
+  apt update >&2 || fail "apt-get update failed (its message is above)"
   updated=yes
 }
 
@@ -52,52 +62,69 @@ install_missing() {
   ((${#missing[@]})) || return 0
   ((EUID == 0)) || fail "not root, and these packages are missing: ${missing[*]}"
   update_once
-  DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${missing[@]}" >&2 ||
-    fail "apt-get could not install: ${missing[*]}"
+  apt -y --no-install-recommends install "${missing[@]}" >&2 || fail "apt-get could not install: ${missing[*]}"
 }
 
 have_fuse() { PKG_CONFIG_PATH=${1:-} pkg-config --atleast-version="$fuse_minimum" fuse3 2>/dev/null; }
 
 # The first Debian mirror among the machine's own package sources (the security archive has no full suite).
 debian_mirror() {
-  apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 'Created-By: Packages' |
-    awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }'
+  if [[ ${FLOCKFS_DEBIAN_MIRROR:-} ]]; then
+    printf '%s\n' "$FLOCKFS_DEBIAN_MIRROR"
+  else
+    apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 'Created-By: Packages' |
+      awk '$2 == "Debian" && $3 == "Debian" && !found { print $1; found = 1 }'
+  fi
+}
+
+# Fetches and unpacks the source package below $work, by an apt configuration of its own. Its settings are given on the
+# command line because that is what overrides every configuration file: unsigned or untrusted indexes are refused here
+# whatever the machine allows elsewhere.
+fetch_fuse() {
+  local mirror=$1 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  mkdir -p "$work"/{lists/partial,cache/archives/partial,source}
+  printf 'deb-src [signed-by=%s] %s trixie main\n' "$keyring" "$mirror" >"$work/sources.list"
+  local options=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
+                 -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root
+                 -o Acquire::AllowInsecureRepositories=false -o Acquire::AllowWeakRepositories=false
+                 -o Acquire::AllowDowngradeToInsecureRepositories=false -o APT::Get::AllowUnauthenticated=false
+                 -o APT::Update::Error-Mode=any)
+  cd "$work/source" && apt "${options[@]}" update && apt "${options[@]}" --download-only source fuse3/trixie &&
+    dpkg-source -x fuse3_*.dsc fuse3
+}
+
+# Builds what fetch_fuse unpacked and copies it to $prefix, the file by which it is found last: an installation that was
+# interrupted is done again.
+install_fuse() {
+  cd "$work/source/fuse3" &&
+    meson setup "$work/build" --buildtype=release --default-library=static --prefix="$prefix" --libdir=lib \
+      -Dutils=false -Dexamples=false -Dtests=false -Duseroot=false &&
+    DESTDIR=$work/stage ninja -C "$work/build" install &&
+    mv "$work/stage$prefix/lib/pkgconfig/fuse3.pc" "$work/fuse3.pc" &&
+    mkdir -p "$prefix" && cp -R "$work/stage$prefix/." "$prefix/" && cp "$work/fuse3.pc" "$prefix/lib/pkgconfig/"
 }
 
 build_fuse() {
   ((EUID == 0)) || fail "not root, and libfuse3 >= $fuse_minimum is missing"
+  umask 022
   install_missing dpkg-dev meson ninja-build libudev-dev debian-archive-keyring
   update_once
-  local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  local mirror
   mirror=$(debian_mirror)
-  [[ $mirror ]] || fail "no Debian mirror among this machine's package sources (apt-get indextargets)," \
-                        "and the distribution's libfuse3 is older than $fuse_minimum"
+  [[ $mirror ]] || fail "the distribution's libfuse3 is older than $fuse_minimum, and there is no Debian mirror among" \
+                        "this machine's package sources (apt-get indextargets): name one in FLOCKFS_DEBIAN_MIRROR"
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  mkdir -p "$work"/{lists/partial,cache/archives/partial,source}
-  printf 'deb-src [signed-by=%s] %s trixie main\n' "$keyring" "$mirror" >"$work/sources.list"
-  cat >"$work/apt.conf" <<CONF
-Dir::Etc::SourceList "$work/sources.list";
-Dir::Etc::SourceParts "/dev/null";
-Dir::State::Lists "$work/lists";
-Dir::Cache "$work/cache";
-APT::Sandbox::User "root";
-CONF
-  (
-    export APT_CONFIG=$work/apt.conf
-    cd "$work/source"
-    apt-get -q update && apt-get -q --download-only source fuse3/trixie && dpkg-source -x fuse3_*.dsc fuse3
-  ) >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "could not get Debian 13's source package of fuse3 from $mirror"; }
-  (
-    cd "$work/source/fuse3" &&
-    meson setup "$work/build" --buildtype=release --default-library=static --prefix="$prefix" --libdir=lib \
-      -Dutils=false -Dexamples=false -Dtests=false -Duseroot=false &&
-    ninja -C "$work/build" install
-  ) >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "could not build fuse3 (the log is above)"; }
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+  (fetch_fuse "$mirror") >"$work/log" 2>&1 ||
+    { cat "$work/log" >&2; fail "could not get Debian 13's source package of fuse3 (the log is above)"; }
+  (install_fuse) >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "could not build fuse3 (the log is above)"; }
 }
 
 install_missing "${packages[@]}"
 if ! have_fuse && ! have_fuse "$prefix/lib/pkgconfig"; then
+  ((EUID == 0)) && update_once
   candidate=$(apt-cache policy libfuse3-dev | awk '$1 == "Candidate:" { print $2 }')
   if [[ $candidate && $candidate != '(none)' ]] && dpkg --compare-versions "$candidate" ge "$fuse_minimum"; then
     install_missing libfuse3-dev
