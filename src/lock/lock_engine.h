@@ -4,18 +4,22 @@
 #include <memory>
 #include <optional>
 
+#include "base/blocking_pool.h"
 #include "base/clock.h"
 #include "base/unique_fd.h"
 #include "lock/file_id.h"
+#include "lock/file_locker.h"
+#include "lock/foreign_locks.h"
 #include "lock/lock_mode.h"
+#include "lock/signal_probe.h"
 
 namespace flockfs {
 
 class LockEngine;
 
 // A lock that is held, and the descriptor whose open file description carries it. Move-only; the owner may be any one
-// thread at a time. Its end (or reset()) gives the lock back, closes the descriptor and lets the next waiters of the file
-// in: completions of theirs may run inside, so call it under no mutex.
+// thread at a time. Its end (or reset()) gives the lock back, closes the descriptor and lets the next waiters of the
+// file in: completions of theirs may run inside, so call it under no mutex.
 class Hold {
  public:
   Hold() = default;
@@ -77,9 +81,9 @@ class LockWaiter {
 // Who holds and who waits for each file of one mirror. Thread-safe. Destroy it after every Hold and with no waits left.
 //
 // Among its own clients it is first come, first served: a request waits while an earlier one for the same file does, or
-// while an incompatible Hold exists; a batch of shared waiters is let in together. Holders outside the mirror are waited
-// for by flock(2) itself, in a thread of the blocking pool, one for each file however many wait for it; where no thread can
-// be had the keeper polls.
+// while an incompatible Hold exists; a batch of shared waiters is let in together. Holders outside the mirror are
+// waited for by flock(2) itself, in a thread of the blocking pool, one for each file however many wait for it; where no
+// thread can be had the keeper polls.
 class LockEngine {
  public:
   struct Stats {
@@ -91,16 +95,16 @@ class LockEngine {
   LockEngine& operator=(const LockEngine&) = delete;
   virtual ~LockEngine() = default;
 
-  // The lock if it can be had at once without passing anybody who waits (takes request.fd), or the failure; nullopt, with
-  // the request untouched, if it would have to wait. Never blocks.
+  // The lock if it can be had at once without passing anybody who waits (takes request.fd), or the failure; nullopt,
+  // with the request untouched, if it would have to wait. Never blocks.
   virtual std::optional<LockOutcome> try_acquire(LockRequest& request) = 0;
 
   // Queues the request behind those that wait already; tries at once. Never blocks. After stop_waits(): kStopped.
   virtual void park(LockRequest request, std::unique_ptr<LockWaiter> waiter) = 0;
 
-  // The kernel sent INTERRUPT for this wait. Looks at the thread's pending signals now and every 50 ms from now on (there
-  // is one INTERRUPT for each request), and ends the wait when one is caught or fatal. Unknown ids are ignored: the wait has
-  // ended. Never blocks; may be called under a mutex of the caller (libfuse calls it under the request's).
+  // The kernel sent INTERRUPT for this wait. Looks at the thread's pending signals now and every 50 ms from now on
+  // (there is one INTERRUPT for each request), and ends the wait when one is caught or fatal. Unknown ids are ignored:
+  // the wait has ended. Never blocks; may be called under a mutex of the caller (libfuse calls it under the request's).
   virtual void interrupt(WaitId id) = 0;
 
   // Ends all waits now and each later one at once with kStopped. What is held stays.
@@ -110,10 +114,24 @@ class LockEngine {
 
  protected:
   LockEngine() = default;
+  // A Hold that calls release(file, id, fd) of this engine when it ends.
+  Hold make_hold(const FileId& file, std::uint64_t id, LockMode mode, UniqueFd fd);
 
  private:
   friend class Hold;
   virtual void release(const FileId& file, std::uint64_t id, UniqueFd fd) = 0;
 };
+
+// What the engine works with. Everything is used from several threads and must outlive the engine.
+struct LockEngineConfig {
+  FileLocker& locker;
+  SignalProbe& signals;
+  ForeignLocks& foreign;
+  Clock& clock;  // steady_clock's time, since the keeper sleeps by it
+  BlockingPool& pool;
+};
+
+// Starts the engine and its keeper thread (so: after the last fork). nullptr with errno if no thread can be had.
+[[nodiscard]] std::unique_ptr<LockEngine> make_lock_engine(const LockEngineConfig& config);
 
 }  // namespace flockfs

@@ -9,8 +9,8 @@ namespace flockfs {
 
 enum class LockMode : std::uint8_t { kShared, kExclusive };
 
-// The lock an open(2) with these flags needs (DESIGN 1.1): shared for O_RDONLY, exclusive otherwise (access mode 3, which
-// Linux takes for "ioctl only", checks for both rights and so counts as writing).
+// The lock an open(2) with these flags needs (DESIGN 1.1): shared for O_RDONLY, exclusive otherwise (access mode 3,
+// which Linux takes for "ioctl only", checks for both rights and so counts as writing).
 [[nodiscard]] constexpr LockMode lock_mode_for_open(int open_flags) {
   return (open_flags & O_ACCMODE) == O_RDONLY ? LockMode::kShared : LockMode::kExclusive;
 }

@@ -1,0 +1,202 @@
+#include "lock/wait_room.h"
+
+#include <cerrno>
+#include <deque>
+#include <utility>
+
+namespace flockfs {
+
+std::optional<LockOutcome> WaitRoom::try_acquire(LockRequest& request) {
+  const FileId file = request.file;
+  const TimePoint now = clock_.now();
+  LockId id = 0;
+  LockRecord* record = nullptr;  // stays where it is while our holder is in it
+  {
+    MutexLock lock(mutex_);
+    record = &table_.find_or_add(file, now);
+    if (!record->admits(request.mode)) return std::nullopt;
+    id = ++last_id_;
+    record->add_holder({id, request.mode, true, request.owner, now, request.fd.get()});
+  }
+  const int error = locker_.try_lock(request.fd.get(), request.mode);
+  bool somebody_queued = false;
+  {
+    MutexLock lock(mutex_);
+    if (error == 0) {
+      record->confirm_holder(id, now);
+      ++held_;
+      note_use(file, *record, now);
+    } else {
+      drop_holder(file, *record, id);
+      somebody_queued = record->grantable() != nullptr;
+      table_.drop_if_idle(file, now);
+    }
+  }
+  if (somebody_queued) pump(file);
+  if (error == EWOULDBLOCK) return std::nullopt;
+  LockOutcome outcome;
+  outcome.error = error;
+  if (error == 0) {
+    outcome.end = WaitEnd::kGranted;
+    outcome.hold = make_hold(file, id, request.mode, std::move(request.fd));
+  } else {
+    request.fd.reset();
+  }
+  return outcome;
+}
+
+void WaitRoom::park(LockRequest request, std::unique_ptr<LockWaiter> waiter) {
+  WaitPtr wait;
+  {
+    MutexLock lock(mutex_);
+    wait = std::make_shared<Wait>(++last_id_, std::move(request), std::move(waiter), clock_.now(), pool_);
+    waits_.emplace(wait->id, wait);
+  }
+  wait->waiter->on_parked(wait->id);
+  Aftermath after;
+  {
+    MutexLock lock(mutex_);
+    if (enqueue(wait, after)) after.pump.push_back(wait->request.file);
+  }
+  see_to(std::move(after));
+}
+
+// False if the wait has ended before it began.
+bool WaitRoom::enqueue(const WaitPtr& wait, Aftermath& after) {
+  if (stopped_ && !wait->early_end) wait->early_end = WaitEnd::kStopped;
+  if (wait->early_end) {
+    end_wait(wait, *wait->early_end, 0, after);
+    return false;
+  }
+  const LockRequest& request = wait->request;
+  LockRecord& record = table_.find_or_add(request.file, wait->since);
+  wait->place = record.enqueue({wait->id, request.mode, request.owner});
+  wait->state = Wait::State::kQueued;
+  if (request.deadline) {
+    deadlines_.emplace(*request.deadline, wait->id);
+    wake_keeper(*request.deadline);
+  }
+  return true;
+}
+
+// From here on nobody but the teller of the outcome knows the wait, and the thread that blocks for it, if one does.
+void WaitRoom::forget(const WaitPtr& wait) {
+  if (wait->state == Wait::State::kQueued) {
+    if (LockRecord* record = table_.find(wait->request.file)) record->dequeue(wait->place);
+  }
+  wait->state = Wait::State::kEnded;
+  if (wait->request.deadline) deadlines_.erase({*wait->request.deadline, wait->id});
+  if (wait->next_look) looks_.erase({*wait->next_look, wait->id});
+  waits_.erase(wait->id);
+}
+
+void WaitRoom::end_wait(const WaitPtr& wait, WaitEnd end, int error, Aftermath& after) {
+  forget(wait);
+  Ended& ended = after.ended.emplace_back();
+  ended.wait = wait;
+  ended.outcome.end = end;
+  ended.outcome.error = error;
+  ended.outcome.waited = clock_.now() - wait->since;
+}
+
+void WaitRoom::cancel(const WaitPtr& wait, WaitEnd end, Aftermath& after) {
+  if (wait->state == Wait::State::kEnded) return;
+  if (wait->state == Wait::State::kParking) {
+    wait->early_end = end;
+    return;
+  }
+  end_wait(wait, end, 0, after);
+  if (wait->blocked_for) {
+    after.interrupted.push_back(wait);  // the thread that returns goes on with the next in the queue
+    return;
+  }
+  const FileId& file = wait->request.file;
+  LockRecord* record = table_.find(file);
+  if (record == nullptr) return;
+  if (record->grantable() != nullptr) after.pump.push_back(file);
+  table_.drop_if_idle(file, clock_.now());
+}
+
+void WaitRoom::grant(const WaitPtr& wait, LockRecord& record, LockId id, Aftermath& after) {
+  const TimePoint now = clock_.now();
+  record.confirm_holder(id, now);
+  ++held_;
+  end_wait(wait, WaitEnd::kGranted, 0, after);
+  const LockRequest& request = wait->request;
+  after.ended.back().outcome.hold = make_hold(request.file, id, request.mode, std::move(wait->request.fd));
+  note_use(request.file, record, now);
+}
+
+void WaitRoom::release(const FileId& file, std::uint64_t id, UniqueFd fd) {
+  (void)locker_.unlock(fd.get());  // should it fail, the close below does it
+  const TimePoint now = clock_.now();
+  bool somebody_waits = false;
+  {
+    MutexLock lock(mutex_);
+    LockRecord* record = table_.find(file);
+    if (record != nullptr) {
+      drop_holder(file, *record, id);
+      --held_;
+      somebody_waits = record->grantable() != nullptr;
+      table_.drop_if_idle(file, now);
+    }
+  }
+  // After the record is gone: as long as the descriptor is open, no new file can have this inode number.
+  fd.reset();
+  if (somebody_waits) pump(file);
+}
+
+void WaitRoom::stop_waits() {
+  Aftermath after;
+  {
+    MutexLock lock(mutex_);
+    stopped_ = true;
+    std::vector<WaitPtr> all;
+    all.reserve(waits_.size());
+    for (const auto& [id, wait] : waits_) all.push_back(wait);
+    for (const WaitPtr& wait : all) cancel(wait, WaitEnd::kStopped, after);
+  }
+  see_to(std::move(after));
+}
+
+LockEngine::Stats WaitRoom::stats() const {
+  MutexLock lock(mutex_);
+  return {held_, waits_.size()};
+}
+
+void WaitRoom::note_use(const FileId& file, LockRecord& record, TimePoint now) {
+  if (!record.wants_check(now, table_.times)) return;
+  record.check_requested();
+  unchecked_.push_back(file);
+  wake_keeper(next_check_);
+}
+
+void WaitRoom::see_to(Aftermath after) {
+  for (const WaitPtr& wait : after.interrupted) wait->point.interrupt();
+  after.interrupted.clear();
+  tell(std::move(after.ended));
+  for (const FileId& file : after.pump) pump(file);
+}
+
+// A waiter may release a lock in its on_outcome(), which ends the next wait, and so on: 1,000 of them must not be 1,000
+// frames deep. So what ends inside goes to the end of the list of the outermost call of this thread.
+void WaitRoom::tell(std::vector<Ended> ended) {
+  static thread_local std::deque<Ended>* telling = nullptr;
+  if (telling != nullptr) {
+    for (Ended& one : ended) telling->push_back(std::move(one));
+    return;
+  }
+  if (ended.empty()) return;
+  std::deque<Ended> list;
+  for (Ended& one : ended) list.push_back(std::move(one));
+  telling = &list;
+  while (!list.empty()) {
+    Ended one = std::move(list.front());
+    list.pop_front();
+    one.wait->waiter->on_outcome(std::move(one.outcome));
+    one.wait->waiter.reset();
+  }
+  telling = nullptr;
+}
+
+}  // namespace flockfs

@@ -1,0 +1,240 @@
+// The keeper: deadlines, looks at the signals of interrupted waiters, polling where no thread can be had, and fairness
+// towards those outside. It sleeps without a timer when there is nothing of these.
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+
+#include "lock/wait_room.h"
+
+namespace flockfs {
+
+namespace {
+
+constexpr Duration kBetweenLooks = std::chrono::milliseconds(50);
+
+// Reading the list of all locks takes its time (foreign_locks.h); not more than a quarter of the keeper's.
+constexpr int kRestPerReading = 3;
+
+}  // namespace
+
+WaitRoom::WaitRoom(const LockEngineConfig& config, Keeper keeper)
+    : locker_(config.locker),
+      signals_(config.signals),
+      foreign_(config.foreign),
+      clock_(config.clock),
+      pool_(config.pool) {
+  if (keeper == Keeper::kNone) return;
+  // The daemon's signals are for its main thread; a thread starts with its creator's mask.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    keeper_ = std::thread([this] { keep(); });
+  } catch (...) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    throw;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+WaitRoom::~WaitRoom() {
+  {
+    MutexLock lock(mutex_);
+    keeper_ends_ = true;
+    keeper_wakes_.notify_all();
+  }
+  if (keeper_.joinable()) keeper_.join();
+  // Threads that blocked for cancelled waits may still be on their way back.
+  MutexLock lock(mutex_);
+  while (jobs_ > 0) no_jobs_.wait(mutex_);
+}
+
+void WaitRoom::keep() {
+  pthread_setname_np(pthread_self(), "flockfs-keeper");
+  MutexLock lock(mutex_);
+  while (!keeper_ends_) {
+    const std::optional<TimePoint> next = next_tick_locked();
+    if (next && *next <= clock_.now()) {
+      lock.unlock();
+      tick();
+      lock.lock();
+      continue;
+    }
+    keeper_sleeps_until_ = next.value_or(TimePoint::max());
+    if (next) {
+      keeper_wakes_.wait_until(mutex_, *next);
+    } else {
+      keeper_wakes_.wait(mutex_);
+    }
+    keeper_sleeps_until_ = TimePoint::min();
+  }
+}
+
+void WaitRoom::wake_keeper(TimePoint at) {
+  if (at < keeper_sleeps_until_) keeper_wakes_.notify_one();
+}
+
+std::optional<TimePoint> WaitRoom::next_tick() const {
+  MutexLock lock(mutex_);
+  return next_tick_locked();
+}
+
+std::optional<TimePoint> WaitRoom::next_tick_locked() const {
+  std::optional<TimePoint> next;
+  const auto no_later_than = [&next](TimePoint at) { next = next ? std::min(*next, at) : at; };
+  if (!deadlines_.empty()) no_later_than(deadlines_.begin()->first);
+  if (!looks_.empty()) no_later_than(looks_.begin()->first);
+  if (!unchecked_.empty()) no_later_than(next_check_);
+  if (!attended_.empty()) no_later_than(next_attention_);
+  return next;
+}
+
+void WaitRoom::tick() {
+  Aftermath after;
+  std::vector<WaitPtr> looks;
+  bool check = false;
+  {
+    MutexLock lock(mutex_);
+    const TimePoint now = clock_.now();
+    end_overdue(now, after);
+    looks = take_due_looks(now);
+    attend_records(now, after);
+    check = !unchecked_.empty() && next_check_ <= now;
+  }
+  see_to(std::move(after));
+  for (const WaitPtr& wait : looks) look_at_signals(wait);
+  if (check) check_fairness();
+}
+
+void WaitRoom::end_overdue(TimePoint now, Aftermath& after) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    const WaitPtr wait = waits_.at(deadlines_.begin()->second);
+    cancel(wait, WaitEnd::kTimedOut, after);
+  }
+}
+
+void WaitRoom::interrupt(WaitId id) {
+  MutexLock lock(mutex_);
+  const auto found = waits_.find(id);
+  if (found == waits_.end() || found->second->next_look) return;  // ended, or being looked at already
+  const TimePoint now = clock_.now();
+  found->second->next_look = now;
+  looks_.emplace(now, id);
+  wake_keeper(now);
+}
+
+std::vector<std::shared_ptr<Wait>> WaitRoom::take_due_looks(TimePoint now) {
+  std::vector<WaitPtr> due;
+  while (!looks_.empty() && looks_.begin()->first <= now) {
+    const WaitPtr& wait = waits_.at(looks_.begin()->second);
+    looks_.erase(looks_.begin());
+    wait->next_look = now + kBetweenLooks;
+    looks_.emplace(*wait->next_look, wait->id);
+    due.push_back(wait);
+  }
+  return due;
+}
+
+void WaitRoom::look_at_signals(const WaitPtr& wait) {
+  if (!signals_.must_end(wait->request.tid)) return;
+  Aftermath after;
+  {
+    MutexLock lock(mutex_);
+    cancel(wait, WaitEnd::kInterrupted, after);
+  }
+  see_to(std::move(after));
+}
+
+void WaitRoom::attend(const FileId& file, TimePoint at) {
+  attended_.insert(file);
+  next_attention_ = attended_.size() == 1 ? at : std::min(next_attention_, at);
+  wake_keeper(at);
+}
+
+void WaitRoom::attend_records(TimePoint now, Aftermath& after) {
+  if (attended_.empty() || next_attention_ > now) return;
+  next_attention_ = TimePoint::max();
+  for (auto file = attended_.begin(); file != attended_.end();) {
+    const std::optional<TimePoint> again = attend_record(*file, now, after);
+    if (again) next_attention_ = std::min(next_attention_, *again);
+    file = again ? std::next(file) : attended_.erase(file);
+  }
+}
+
+// Returns when the record needs attention again, if it does.
+std::optional<TimePoint> WaitRoom::attend_record(const FileId& file, TimePoint now, Aftermath& after) {
+  LockRecord* record = table_.find(file);
+  if (record == nullptr) return std::nullopt;
+  bool pump_now = false;
+  if (record->yield() != YieldPhase::kNone && record->yield_until() <= now) {
+    record->end_yield(now);
+    pump_now = true;
+  }
+  if (record->poll_at && *record->poll_at <= now) {
+    record->poll_at.reset();
+    pump_now = true;
+  }
+  if (pump_now) after.pump.push_back(file);
+  std::optional<TimePoint> again = record->poll_at;
+  if (record->yield() != YieldPhase::kNone)
+    again = again ? std::min(*again, record->yield_until()) : record->yield_until();
+  table_.drop_if_idle(file, now);
+  return again;
+}
+
+namespace {
+
+struct Unchecked {
+  FileId file;
+  LockId holder = 0;
+  int fd = -1;
+  bool somebody_waits = false;
+};
+
+// btrfs shows another device in the list than stat(2) does; then a lock that is ours tells which.
+bool same_file(const Unchecked& ours, const FileId& listed, ForeignLocks& foreign) {
+  if (listed.ino != ours.file.ino) return false;
+  if (listed.dev == ours.file.dev) return true;
+  const std::optional<FileId> our_listed = foreign.listed_as(ours.fd);
+  return our_listed && *our_listed == listed;
+}
+
+}  // namespace
+
+void WaitRoom::check_fairness() {
+  std::vector<Unchecked> unchecked;
+  {
+    MutexLock lock(mutex_);
+    for (const FileId& file : std::exchange(unchecked_, {})) {
+      const LockRecord* record = table_.find(file);
+      const Holder* holder = record == nullptr ? nullptr : record->oldest_holder();
+      unchecked.push_back(holder == nullptr ? Unchecked{file} : Unchecked{file, holder->id, holder->fd});
+    }
+  }
+  const TimePoint begin = clock_.now();
+  std::vector<ForeignLock> waiting;
+  (void)foreign_.for_each([&waiting](const ForeignLock& lock) {
+    if (lock.waits && lock.kind == ForeignLockKind::kFlock) waiting.push_back(lock);
+  });
+  for (Unchecked& ours : unchecked) {
+    ours.somebody_waits = ours.fd >= 0 && std::any_of(waiting.begin(), waiting.end(), [&](const ForeignLock& lock) {
+                            return same_file(ours, lock.file, foreign_);
+                          });
+  }
+  MutexLock lock(mutex_);
+  const TimePoint now = clock_.now();
+  next_check_ = now + std::max(table_.times.between_checks, (now - begin) * kRestPerReading);
+  for (const Unchecked& ours : unchecked) {
+    LockRecord* record = table_.find(ours.file);
+    if (record == nullptr) continue;
+    // If that holder has gone, its descriptor may have been another file's by the time we looked.
+    record->checked(now, table_.times, ours.somebody_waits && record->holds(ours.holder));
+    if (record->yield() != YieldPhase::kNone) attend(ours.file, record->yield_until());
+  }
+}
+
+}  // namespace flockfs

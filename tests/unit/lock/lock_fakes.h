@@ -1,0 +1,210 @@
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "lock/lock_engine.h"
+
+namespace flockfs::test {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Longest time that anything in these tests may take; sanitizers on a busy machine are slow.
+constexpr seconds kDeadline{20};
+
+// Polls until the condition holds; false at the deadline.
+template <typename Condition>
+[[nodiscard]] bool eventually(const Condition& condition, milliseconds within = kDeadline) {
+  const auto end = std::chrono::steady_clock::now() + within;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  return true;
+}
+
+class FakeClock final : public Clock {
+ public:
+  [[nodiscard]] TimePoint now() const override { return TimePoint(Duration(now_.load())); }
+  void advance(Duration by) { now_ += by.count(); }
+
+ private:
+  std::atomic<Duration::rep> now_{Duration(std::chrono::hours(1)).count()};
+};
+
+// One file's lock, and whoever holds it outside. Thread-safe.
+class FakeLocker final : public FileLocker {
+ public:
+  int try_lock(int fd, LockMode mode) override {
+    run_hook(on_try, fd);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ++tries;
+    const int error = take(fd, mode);
+    if (error == 0) {
+      order.push_back(fd);
+    }
+    return error;
+  }
+
+  // Ends by a signal as flock(2) does.
+  int wait_lock(int fd, LockMode mode) override {
+    ++blocking;
+    int error = 0;
+    while (true) {
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        error = take(fd, mode);
+        if (error == 0) order.push_back(fd);
+      }
+      if (error != EWOULDBLOCK) break;
+      if (poll(nullptr, 0, 1) != 0 && errno == EINTR && !deaf) {
+        error = EINTR;
+        break;
+      }
+    }
+    run_hook(after_wait, fd);
+    --blocking;
+    return error;
+  }
+
+  int unlock(int fd) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    EXPECT_EQ(held_.erase(fd), 1U) << "unlocked what was not locked";
+    return 0;
+  }
+
+  void hold_outside(bool held) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    outside_ = held;
+  }
+  void fail_with(int error) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    failure_ = error;
+  }
+  [[nodiscard]] std::size_t held() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return held_.size();
+  }
+
+  // Called once each.
+  std::function<void(int)> on_try;      // before the kernel decides
+  std::function<void(int)> after_wait;  // before wait_lock() returns
+  std::atomic<bool> deaf{false};        // signals do not end wait_lock(): the lock was granted first
+  std::atomic<int> blocking{0};         // threads in wait_lock()
+  std::atomic<int> tries{0};
+  std::vector<int> order;  // of granting; read when quiet
+
+ private:
+  int take(int fd, LockMode mode) {
+    if (failure_ != 0) return failure_;
+    if (outside_) return EWOULDBLOCK;
+    for (const auto& [other, other_mode] : held_) {
+      if (mode == LockMode::kExclusive || other_mode == LockMode::kExclusive) return EWOULDBLOCK;
+    }
+    held_[fd] = mode;
+    return 0;
+  }
+
+  void run_hook(std::function<void(int)>& hook, int fd) {
+    std::function<void(int)> once;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      once = std::exchange(hook, {});
+    }
+    if (once) once(fd);
+  }
+
+  mutable std::mutex mutex_;
+  std::map<int, LockMode> held_;
+  bool outside_ = false;
+  int failure_ = 0;
+};
+
+class FakeProbe final : public SignalProbe {
+ public:
+  bool must_end(pid_t /*tid*/) override {
+    ++looks;
+    return ending;
+  }
+  std::atomic<bool> ending{false};
+  std::atomic<int> looks{0};
+};
+
+class FakeForeignLocks final : public ForeignLocks {
+ public:
+  bool for_each(const std::function<void(const ForeignLock&)>& visit) override {
+    ++readings;
+    for (const ForeignLock& lock : locks) visit(lock);
+    return true;
+  }
+  std::optional<FileId> listed_as(int /*fd*/) override { return listed; }
+
+  std::vector<ForeignLock> locks;  // change only while nothing reads
+  std::optional<FileId> listed;
+  std::atomic<int> readings{0};
+};
+
+// What a waiter was told.
+struct Told {
+  std::atomic<int> times{0};
+  std::atomic<WaitId> id{0};
+  // Valid once times is 1.
+  WaitEnd end = WaitEnd::kFailed;
+  int error = 0;
+  Duration waited{};
+  Hold hold;
+
+  [[nodiscard]] bool told() const { return times.load() > 0; }
+  [[nodiscard]] bool granted() const { return told() && end == WaitEnd::kGranted; }
+};
+
+class TestWaiter final : public LockWaiter {
+ public:
+  explicit TestWaiter(std::shared_ptr<Told> told) : told_(std::move(told)) {}
+  ~TestWaiter() override { EXPECT_EQ(told_->times.load(), 1) << "told not exactly once"; }
+
+  void on_parked(WaitId id) override {
+    EXPECT_FALSE(told_->told());
+    told_->id = id;
+    if (when_parked) when_parked(id);
+  }
+  void on_outcome(LockOutcome outcome) override {
+    told_->end = outcome.end;
+    told_->error = outcome.error;
+    told_->waited = outcome.waited;
+    told_->hold = std::move(outcome.hold);
+    EXPECT_EQ(told_->hold.valid(), told_->end == WaitEnd::kGranted);
+    ++told_->times;
+    if (when_told) when_told(*told_);
+  }
+
+  std::function<void(WaitId)> when_parked;
+  std::function<void(Told&)> when_told;
+
+ private:
+  std::shared_ptr<Told> told_;
+};
+
+inline UniqueFd some_fd() {
+  UniqueFd fd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_TRUE(fd.valid());
+  return fd;
+}
+
+}  // namespace flockfs::test
