@@ -1,0 +1,194 @@
+#include "cli/command_line.h"
+
+#include <sys/mount.h>
+
+#include <algorithm>
+#include <boost/program_options.hpp>
+#include <utility>
+
+#include "cli/mount_words.h"
+#include "cli/option_list.h"
+#include "cli/option_table.h"
+
+namespace flockfs {
+namespace {
+
+namespace po = boost::program_options;
+
+Error usage_error(std::string message) { return Error{0, std::move(message)}; }
+
+Error option_error(const std::string& name, const std::string& message) {
+  return usage_error("option '" + name + "': " + message);
+}
+
+Error unknown_option(const std::string& name) { return usage_error("unknown option '" + name + "'"); }
+
+Error missing_value(const OptionSpec& option) {
+  return usage_error("option '" + option.display_name() + "' needs a value (" + std::string(option.argument) + ")");
+}
+
+Error unwanted_value(const std::string& name) { return usage_error("option '" + name + "' takes no value"); }
+
+std::string with_dashes(std::string_view name) {
+  std::string dashed(name);
+  std::ranges::replace(dashed, '_', '-');
+  return dashed;
+}
+
+// Boost's view of the table.
+po::options_description describe_options() {
+  po::options_description description;
+  for (const OptionSpec& option : option_table()) {
+    std::string names = with_dashes(option.name);
+    if (option.letter != '\0') names += {',', option.letter};
+    // Boost deletes what it is given here.
+    const po::value_semantic* const semantic =
+        option.takes_value() ? static_cast<po::value_semantic*>(po::value<std::string>()) : new po::untyped_value(true);
+    description.add_options()(names.c_str(), semantic);
+  }
+  return description;
+}
+
+// Tells Boost which option a token is, so that '_' is taken for '-' in names and not in values.
+// Left to Boost (by an empty name): what is no long option, and "--name=", whose empty value this form cannot express.
+std::pair<std::string, std::string> split_long_option(const std::string& token) {
+  if (!token.starts_with("--") || token.size() == 2) return {};
+  const std::size_t equals = token.find('=');
+  if (equals == std::string::npos) return {with_dashes(token.substr(2)), {}};
+  if (equals + 1 == token.size()) return {};
+  return {with_dashes(token.substr(2, equals - 2)), token.substr(equals + 1)};
+}
+
+// The option that Boost means: it names some with their dashes, some without, and "-o" as "--o".
+const OptionSpec* option_of(std::string_view boost_name) {
+  boost_name.remove_prefix(std::min(boost_name.find_first_not_of('-'), boost_name.size()));
+  return boost_name.size() == 1 ? find_option(boost_name[0]) : find_option(boost_name);
+}
+
+// About an option on the command line, `boost_name` being "-x", "--name" or "name".
+Error unknown_on_command_line(const std::string& boost_name) {
+  if (boost_name.size() == 2 && boost_name[0] == '-') return unknown_option(boost_name);
+  std::string word = boost_name.substr(boost_name.starts_with("--") ? 2 : 0);
+  const std::string typed = "--" + word;
+  std::ranges::replace(word, '-', '_');
+  const MountWord* const found = find_mount_word(word);
+  if (found == nullptr) return unknown_option(typed);
+  if (found->kind == MountWord::Kind::kRefused) return option_error(word, std::string(found->reason));
+  return usage_error("unknown option '" + typed + "', but there is '-o " + word + "'");
+}
+
+Error syntax_error(const po::invalid_command_line_syntax& failure) {
+  // "--name=" comes with its value or "=" in the name, depending on where Boost met it.
+  std::string name = failure.get_option_name();
+  name = name.substr(0, name.find('='));
+  const OptionSpec* const option = option_of(name);
+  if (option == nullptr) return unknown_on_command_line(name);
+  if (option->takes_value()) return missing_value(*option);
+  return unwanted_value(option->display_name());
+}
+
+Result<po::parsed_options> parse_with_boost(const std::vector<std::string>& arguments) {
+  using Style = po::command_line_style::style_t;
+  constexpr int kStyle = Style::allow_long | Style::long_allow_adjacent | Style::long_allow_next | Style::allow_short |
+                         Style::allow_dash_for_short | Style::short_allow_adjacent | Style::short_allow_next |
+                         Style::allow_sticky;
+  static const po::options_description description = describe_options();
+  try {
+    // Unknown options are let through, because the result says better than Boost's exception what was typed.
+    return po::command_line_parser(arguments)
+        .options(description)
+        .style(kStyle)
+        .extra_parser(split_long_option)
+        .allow_unregistered()
+        .run();
+  } catch (const po::invalid_command_line_syntax& failure) {
+    return syntax_error(failure);
+  } catch (const po::error& failure) {
+    return usage_error(failure.what());
+  }
+}
+
+Status apply(const OptionSpec& option, std::string_view value, CommandLine& out) {
+  Status applied = option.apply(value, out);
+  if (applied.ok()) return {};
+  // What a list complains of names its own element.
+  if (option.letter == 'o') return applied;
+  return option_error(option.display_name(), applied.error().message());
+}
+
+Status apply_word(const MountWord& word, const ListedOption& element, CommandLine& out) {
+  if (word.kind == MountWord::Kind::kRefused) return option_error(element.name, std::string(word.reason));
+  if (word.kind == MountWord::Kind::kFlags && element.value) return unwanted_value(element.name);
+  out.mirror.mount_flags &= ~word.clear;
+  out.mirror.mount_flags |= word.set;
+  return {};
+}
+
+Status apply_element(const ListedOption& element, CommandLine& out) {
+  const OptionSpec* const option = find_option(element.name);
+  if (option == nullptr || option->spelling == Spelling::kCommandLineOnly) {
+    const MountWord* const word = find_mount_word(element.name);
+    return word == nullptr ? unknown_option(element.name) : apply_word(*word, element, out);
+  }
+  if (option->takes_value() && element.value.value_or("").empty()) return missing_value(*option);
+  if (!option->takes_value() && element.value) return unwanted_value(option->display_name());
+  return apply(*option, element.value.value_or(""), out);
+}
+
+Status set_operands(const std::vector<std::string>& operands, CommandLine& out) {
+  if (operands.empty()) return usage_error("SOURCE and MOUNTPOINT are missing");
+  if (operands.size() == 1) return usage_error("MOUNTPOINT is missing");
+  if (operands.size() > 2) return usage_error("one operand too many: '" + operands[2] + "'");
+  out.mirror.source = operands[0];
+  out.mirror.mountpoint = operands[1];
+  return {};
+}
+
+// What the options and the user together come to.
+Status conclude(uid_t user, CommandLine& out) {
+  const unsigned long flags = out.mirror.mount_flags;
+  if (user != 0 && (flags & MS_NOSUID) == 0) return option_error("suid", "only root may ask for it");
+  if (user != 0 && (flags & MS_NODEV) == 0) return option_error("dev", "only root may ask for it");
+  out.mirror.read_only = (flags & MS_RDONLY) != 0;
+  out.mirror.noatime = (flags & MS_NOATIME) != 0;
+  out.mirror.allow_other = out.allow_other.value_or(user == 0);
+  if (out.log.target != LogTarget::kFile) {
+    out.log.target = out.foreground ? LogTarget::kStderr : LogTarget::kSyslog;
+  }
+  return {};
+}
+
+}  // namespace
+
+Status apply_option_list(std::string_view list, CommandLine& out) {
+  for (const ListedOption& element : split_option_list(list)) {
+    if (Status applied = apply_element(element, out); !applied.ok()) return applied;
+  }
+  return {};
+}
+
+Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments, uid_t user) {
+  const auto parsed = parse_with_boost(arguments);
+  if (!parsed.ok()) return parsed.error();
+  CommandLine result;
+  result.mirror.mount_flags = MS_NOSUID | MS_NODEV;  // as for every FUSE mount, unless asked otherwise
+  std::vector<std::string> operands;
+  for (const po::option& given : parsed->options) {
+    if (given.position_key >= 0) {
+      operands.insert(operands.end(), given.value.begin(), given.value.end());
+      continue;
+    }
+    const OptionSpec* const option = given.unregistered ? nullptr : option_of(given.string_key);
+    if (option == nullptr) return unknown_on_command_line(given.string_key);
+    const std::string value = given.value.empty() ? std::string{} : given.value.front();
+    if (Status applied = apply(*option, value, result); !applied.ok()) return applied.error();
+  }
+  if (result.request != CommandLine::Request::kMount) return result;
+  if (Status set = set_operands(operands, result); !set.ok()) return set.error();
+  if (Status concluded = conclude(user, result); !concluded.ok()) return concluded.error();
+  return result;
+}
+
+std::string version_text() { return "flockfs " FLOCKFS_VERSION "\n"; }
+
+}  // namespace flockfs
