@@ -17,10 +17,18 @@ std::int64_t stamp_now() {
 
 }  // namespace
 
-void AttributeRecord::begin(Inode& inode) {
-  const std::int64_t now = stamp_now();
-  MutexLock lock(mutex_of(inode));
-  if (inode.told_.first_ns == 0 || now < inode.told_.first_ns) inode.told_.first_ns = now;
+AttributeRecord::Moment AttributeRecord::now() const {
+  const std::uint64_t checks = checks_.load();
+  return {stamp_now(), checks};
+}
+
+bool AttributeRecord::begin(Inode& inode, const Moment& before) {
+  {
+    MutexLock lock(mutex_of(inode));
+    auto& first = inode.told_.first_ns;
+    if (first == 0 || before.stamp_ns < first) first = before.stamp_ns;
+  }
+  return checks_.load() == before.checks;
 }
 
 void AttributeRecord::told(Inode& inode, const struct stat& st) {
@@ -30,6 +38,7 @@ void AttributeRecord::told(Inode& inode, const struct stat& st) {
 }
 
 bool AttributeRecord::current(Inode& inode, const struct stat& st) {
+  ++checks_;
   if (inode.mount().remote) return false;  // another machine's clock
   MutexLock lock(mutex_of(inode));
   const auto& told = inode.told_;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 namespace flockfs {
 
@@ -14,6 +15,12 @@ Inode::Inode(const SourceMount& mount, std::string key, FileHandle handle, Uniqu
       dev_(st.st_dev),
       ino_(st.st_ino),
       type_(st.st_mode & S_IFMT) {}
+
+InodePtr Inode::from_number(std::uint64_t number) {
+  auto* inode = reinterpret_cast<Inode*>(static_cast<std::uintptr_t>(number));
+  if (!inode->complete_.load(std::memory_order_acquire)) std::abort();
+  return inode->shared_from_this();
+}
 
 Result<PathFd> Inode::path_fd() const {
   if (path_fd_) return PathFd(path_fd_.get());

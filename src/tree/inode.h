@@ -45,6 +45,12 @@ class Inode : public std::enable_shared_from_this<Inode> {
 
   Inode(const SourceMount& mount, std::string key, FileHandle handle, UniqueFd path_fd, const struct stat& st);
 
+  // The number under which the kernel knows the inode, and back. REQUIRES for from_number(): the inode is alive (the kernel
+  // holds a lookup on it) and was shown to be complete by publish().
+  [[nodiscard]] std::uint64_t number() const { return reinterpret_cast<std::uintptr_t>(this); }
+  [[nodiscard]] static InodePtr from_number(std::uint64_t number);
+  void publish() { complete_.store(true, std::memory_order_release); }
+
   [[nodiscard]] const SourceMount& mount() const { return mount_; }
   [[nodiscard]] const std::string& key() const { return key_; }
   [[nodiscard]] dev_t dev() const { return dev_; }
@@ -80,6 +86,8 @@ class Inode : public std::enable_shared_from_this<Inode> {
   const dev_t dev_;
   const ino_t ino_;
   const mode_t type_;
+  // The kernel hands numbers from one of our threads to another without any synchronisation that a compiler could see.
+  std::atomic<bool> complete_{false};
   std::uint64_t lookups_ = 0;  // guarded by InodeTable
   std::vector<Name> names_;    // guarded by InodeTable
   Told told_;

@@ -110,6 +110,7 @@ InodePtr InodeTable::insert(const SourceMount& mount, UniqueFd fd, const struct 
   if (entry == inodes_.end()) {
     lock.unlock();
     fresh = std::make_shared<Inode>(mount, std::move(key), std::move(handle), std::move(fd), st);
+    fresh->publish();
     lock.lock();
     entry = inodes_.try_emplace(fresh->key(), fresh).first;
   }

@@ -1,0 +1,58 @@
+#include "mirror/clients.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <string_view>
+
+#include "base/unique_fd.h"
+
+namespace flockfs {
+namespace {
+
+// Whether `tid` is a thread of the process `tgid`; signal 0 only asks. EPERM also means that it is.
+bool is_thread_of(pid_t tgid, pid_t tid) {
+  return ::syscall(SYS_tgkill, tgid, tid, 0) == 0 || errno == EPERM;
+}
+
+std::string read_proc(const char* path) {
+  const UniqueFd fd(::open(path, O_RDONLY | O_CLOEXEC));
+  if (!fd) return {};
+  std::array<char, 4096> bytes{};
+  const ssize_t got = ::read(fd.get(), bytes.data(), bytes.size());
+  return got > 0 ? std::string(bytes.data(), static_cast<std::size_t>(got)) : std::string{};
+}
+
+}  // namespace
+
+pid_t process_of(pid_t tid) {
+  if (tid <= 0) return 0;
+  if (is_thread_of(tid, tid)) return tid;
+  thread_local pid_t last = 0;  // threads of one process tend to follow each other
+  if (last != 0 && is_thread_of(last, tid)) return last;
+  char path[48];
+  std::snprintf(path, sizeof path, "/proc/%d/status", tid);
+  const std::string status = read_proc(path);
+  constexpr std::string_view kKey = "\nTgid:\t";
+  const std::size_t at = status.find(kKey);
+  if (at == std::string::npos) return 0;
+  pid_t tgid = 0;
+  std::from_chars(status.data() + at + kKey.size(), status.data() + status.size(), tgid);
+  return last = tgid;
+}
+
+std::string command_of(pid_t process) {
+  if (process <= 0) return {};
+  char path[48];
+  std::snprintf(path, sizeof path, "/proc/%d/comm", process);
+  std::string comm = read_proc(path);
+  if (!comm.empty() && comm.back() == '\n') comm.pop_back();
+  return comm;
+}
+
+}  // namespace flockfs

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "lock/filter.h"
+#include "lock/lock_engine.h"
+#include "mirror/backing_files.h"
+#include "mirror/mirror_config.h"
+#include "mirror/open_file.h"
+#include "mirror/registry.h"
+#include "tree/attribute_record.h"
+#include "tree/dir_stream.h"
+#include "tree/inode_table.h"
+#include "tree/source.h"
+
+namespace flockfs {
+
+class OpenPipeline;
+class ReleaseDesk;
+
+// What the handlers of one mirror share. The pointers are set before the first request but INIT and constant then; each
+// part is thread-safe by itself.
+struct Core {
+  Core(MirrorConfig config_in, std::unique_ptr<Source> source_in)
+      : config(std::move(config_in)),
+        source(std::move(source_in)),
+        inodes(*source),
+        filter(config.source, config.prefixes, config.excludes),
+        backing(config.passthrough) {}
+
+  const MirrorConfig config;
+  const std::unique_ptr<Source> source;
+  InodeTable inodes;
+  AttributeRecord attributes;
+  const Filter filter;
+  BackingFiles backing;
+  Registry<OpenFile> files;
+  Registry<DirStream> directories;
+  fuse_session* session = nullptr;
+  OpenPipeline* opens = nullptr;
+  ReleaseDesk* releases = nullptr;
+
+  // What is left of a mirror once every RELEASE was heard: open files and those whose mappings outlive them.
+  std::atomic<bool> stopping{false};  // no new wait begins
+
+  // The inode of a nodeid. REQUIRES: the kernel holds a lookup on it, as it does on each node that a request names.
+  [[nodiscard]] InodePtr inode(fuse_ino_t node) const {
+    return node == FUSE_ROOT_ID ? inodes.root() : Inode::from_number(node);
+  }
+  [[nodiscard]] fuse_ino_t node(const Inode& inode) const {
+    return &inode == inodes.root().get() ? FUSE_ROOT_ID : inode.number();
+  }
+};
+
+}  // namespace flockfs

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <string_view>
+
+#include "base/clock.h"
+#include "lock/filter.h"
+#include "lock/lock_mode.h"
+#include "mirror/core.h"
+
+namespace flockfs {
+
+// Who asks for what, as a line of the log tells it.
+struct Subject {
+  const Core& core;
+  const Inode& inode;
+  LockMode mode;
+  pid_t process;
+};
+
+// One line each (DESIGN section 2). Each asks first whether anybody wants the line; none is called under a mutex.
+void log_lock(const Subject& subject, Duration waited);
+void log_pass(const Subject& subject, PassReason reason);
+void log_wait(const Subject& subject);
+void log_interrupted(const Subject& subject, Duration waited);
+void log_open_error(const Subject& subject, std::string_view op, int error);
+void log_unlock(const Subject& subject, Duration held);
+void log_held(const Subject& subject, Duration held);
+
+}  // namespace flockfs

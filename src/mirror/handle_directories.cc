@@ -1,0 +1,178 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "mirror/handlers.h"
+
+namespace flockfs {
+namespace {
+
+// The most that one READDIR answer carries, whatever is asked for.
+constexpr std::size_t kMostBytes = 1 << 20;
+
+// Packs entries into an answer until it is full.
+class Listing : public DirStream::Visitor {
+ public:
+  Listing(fuse_req_t native, std::size_t size) : native_(native), bytes_(std::min(size, kMostBytes)) {}
+
+  [[nodiscard]] const char* data() const { return bytes_.data(); }
+  [[nodiscard]] std::size_t size() const { return used_; }
+
+ protected:
+  [[nodiscard]] fuse_req_t native() const { return native_; }
+  char* free_space() { return bytes_.data() + used_; }
+  [[nodiscard]] std::size_t free_bytes() const { return bytes_.size() - used_; }
+  bool use(std::size_t needed) {
+    if (needed > free_bytes()) return false;
+    used_ += needed;
+    return true;
+  }
+
+ private:
+  fuse_req_t native_;
+  std::vector<char> bytes_;
+  std::size_t used_ = 0;
+};
+
+class PlainListing final : public Listing {
+ public:
+  PlainListing(const Core& core, const InodePtr& directory, fuse_req_t native, std::size_t size)
+      : Listing(native, size), core_(core), directory_(directory) {}
+
+  bool visit(const DirStream::Entry& entry) override {
+    const std::string name(entry.name);
+    struct stat st {};
+    st.st_ino = core_.source->shown_ino(directory_->dev(), entry.ino);
+    st.st_mode = static_cast<mode_t>(entry.type) << 12;  // DTTOIF
+    return use(fuse_add_direntry(native(), free_space(), free_bytes(), name.c_str(), &st, entry.next));
+  }
+
+ private:
+  const Core& core_;
+  const InodePtr& directory_;
+};
+
+class PlusListing final : public Listing {
+ public:
+  PlusListing(Core& core, const InodePtr& directory, fuse_req_t native, std::size_t size)
+      : Listing(native, size), core_(core), directory_(directory) {}
+
+  bool visit(const DirStream::Entry& entry) override {
+    const std::string name(entry.name);
+    fuse_entry_param param{};
+    const std::size_t needed = fuse_add_direntry_plus(native(), nullptr, 0, name.c_str(), &param, entry.next);
+    if (needed > free_bytes()) return false;
+    param.attr.st_ino = core_.source->shown_ino(directory_->dev(), entry.ino);
+    param.attr.st_mode = static_cast<mode_t>(entry.type) << 12;
+    // The kernel neither looks up nor counts these two.
+    if (name != "." && name != "..") look(name, param);
+    return use(fuse_add_direntry_plus(native(), free_space(), free_bytes(), name.c_str(), &param, entry.next));
+  }
+
+  // The lookups that the kernel counts when it gets the answer.
+  void forget_all() {
+    for (const InodePtr& inode : counted_) core_.inodes.forget(inode, 1);
+  }
+
+ private:
+  // A name that has gone since is shown without an inode: the kernel will look it up itself.
+  void look(const std::string& name, fuse_entry_param& param) {
+    const AttributeRecord::Moment before = core_.attributes.now();
+    auto found = core_.inodes.lookup(directory_, name.c_str());
+    if (!found) return;
+    tell(core_, before, *found->inode, found->st);
+    param = entry_of(core_, *found);
+    counted_.push_back(found->inode);
+  }
+
+  Core& core_;
+  const InodePtr& directory_;
+  std::vector<InodePtr> counted_;
+};
+
+void opendir(fuse_req_t native, fuse_ino_t node, fuse_file_info* info) {
+  serve(native, [&](Core& core, Request& request) {
+    const InodePtr inode = core.inode(node);
+    if (!inode->is_directory()) {
+      request.error(ENOTDIR);
+      return;
+    }
+    auto fd = inode->is_empty_mount() ? Result<UniqueFd>(UniqueFd{}) : inode->open(O_RDONLY | O_DIRECTORY);
+    if (!fd) {
+      request.error(fd.error().code);
+      return;
+    }
+    info->fh = core.directories.add(std::make_shared<DirStream>(*std::move(fd)));
+    if (request.opened(*info) != 0) core.directories.take(info->fh);
+  });
+}
+
+void releasedir(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info) {
+  serve(native, [&](Core& core, Request& request) {
+    core.directories.take(info->fh);
+    request.ok();
+  });
+}
+
+template <typename Kind>
+Status list(DirStream& stream, off_t offset, Kind& listing) {
+  if (stream.fd() < 0) return {};  // an empty mount
+  return stream.read(offset, listing);
+}
+
+void readdir(fuse_req_t native, fuse_ino_t node, std::size_t size, off_t offset, fuse_file_info* info) {
+  serve(native, [&](Core& core, Request& request) {
+    const auto stream = core.directories.get(info->fh);
+    const InodePtr inode = core.inode(node);
+    PlainListing listing(core, inode, native, size);
+    const Status done = stream ? list(*stream, offset, listing) : Status(Error{EBADF, {}});
+    // What was collected before an error is shown; the error comes again with the next request.
+    if (!done && listing.size() == 0) {
+      request.error(done.error().code);
+      return;
+    }
+    request.buffer(listing.data(), listing.size());
+  });
+}
+
+void readdirplus(fuse_req_t native, fuse_ino_t node, std::size_t size, off_t offset, fuse_file_info* info) {
+  serve(native, [&](Core& core, Request& request) {
+    const auto stream = core.directories.get(info->fh);
+    const InodePtr inode = core.inode(node);
+    PlusListing listing(core, inode, native, size);
+    const Status done = stream ? list(*stream, offset, listing) : Status(Error{EBADF, {}});
+    if (!done && listing.size() == 0) {
+      request.error(done.error().code);
+      return;
+    }
+    if (request.buffer(listing.data(), listing.size()) != 0) listing.forget_all();
+  });
+}
+
+void fsyncdir(fuse_req_t native, fuse_ino_t /*node*/, int datasync, fuse_file_info* info) {
+  serve(native, [&](Core& core, Request& request) {
+    const auto stream = core.directories.get(info->fh);
+    if (!stream || stream->fd() < 0) {
+      request.error(stream ? 0 : EBADF);
+      return;
+    }
+    const int failed = datasync != 0 ? ::fdatasync(stream->fd()) : ::fsync(stream->fd());
+    request.error(failed == 0 ? 0 : errno);
+  });
+}
+
+}  // namespace
+
+void add_directory_handlers(fuse_lowlevel_ops& ops) {
+  ops.opendir = opendir;
+  ops.releasedir = releasedir;
+  ops.readdir = readdir;
+  ops.readdirplus = readdirplus;
+  ops.fsyncdir = fsyncdir;
+}
+
+}  // namespace flockfs

@@ -1,0 +1,63 @@
+#include <cstring>
+
+#include "mirror/handlers.h"
+#include "mirror/open_pipeline.h"
+
+namespace flockfs {
+namespace {
+
+void lookup(fuse_req_t native, fuse_ino_t parent, const char* name) {
+  serve(native, [&](Core& core, Request& request) { answer_entry(core, request, core.inode(parent), name); });
+}
+
+void forget(fuse_req_t native, fuse_ino_t node, std::uint64_t count) {
+  serve(native, [&](Core& core, Request& request) {
+    core.inodes.forget(core.inode(node), count);
+    request.none();
+  });
+}
+
+void forget_multi(fuse_req_t native, std::size_t count, fuse_forget_data* forgets) {
+  serve(native, [&](Core& core, Request& request) {
+    for (std::size_t i = 0; i < count; ++i) core.inodes.forget(core.inode(forgets[i].ino), forgets[i].nlookup);
+    request.none();
+  });
+}
+
+}  // namespace
+
+void tell(Core& core, const AttributeRecord::Moment& before, Inode& inode, struct stat& st) {
+  if (!core.attributes.begin(inode, before)) {
+    if (auto again = core.inodes.stat_of(inode)) st = *again;
+  }
+  core.attributes.told(inode, st);
+}
+
+fuse_entry_param entry_of(const Core& core, const Found& found) {
+  fuse_entry_param entry{};
+  entry.ino = core.node(*found.inode);
+  entry.attr = found.st;
+  entry.attr_timeout = core.config.attr_timeout.count();
+  entry.entry_timeout = core.config.entry_timeout.count();
+  return entry;
+}
+
+void answer_entry(Core& core, Request& request, const InodePtr& parent, const char* name) {
+  const AttributeRecord::Moment before = core.attributes.now();
+  auto found = core.inodes.lookup(parent, name);
+  if (!found) {
+    request.error(found.error().code);
+    return;
+  }
+  core.opens->looked_up(request.tid(), parent, name, *found->inode);
+  tell(core, before, *found->inode, found->st);
+  if (request.entry(entry_of(core, *found)) != 0) core.inodes.forget(found->inode, 1);
+}
+
+void add_lookup_handlers(fuse_lowlevel_ops& ops) {
+  ops.lookup = lookup;
+  ops.forget = forget;
+  ops.forget_multi = forget_multi;
+}
+
+}  // namespace flockfs

@@ -1,0 +1,78 @@
+#include <linux/limits.h>
+#include <sys/xattr.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "mirror/handlers.h"
+
+namespace flockfs {
+namespace {
+
+// Runs `call(path)` on the magic link of the inode's descriptor, which leads to the object itself, a symlink included, and
+// answers its error if it fails.
+template <typename Call>
+ssize_t on_object(Core& core, Request& request, fuse_ino_t node, bool change, Call call) {
+  const InodePtr inode = core.inode(node);
+  if (change && inode->is_empty_mount()) {
+    request.error(EACCES);
+    return -1;
+  }
+  auto fd = inode->path_fd();
+  const ssize_t result = fd ? call(ProcFdPath(fd->get()).c_str()) : -1;
+  if (result < 0) request.error(fd ? errno : fd.error().code);
+  return result;
+}
+
+void setxattr(fuse_req_t native, fuse_ino_t node, const char* name, const char* value, std::size_t size, int flags) {
+  serve(native, [&](Core& core, Request& request) {
+    const auto set = [&](const char* path) { return ::setxattr(path, name, value, size, flags); };
+    if (on_object(core, request, node, true, set) >= 0) request.ok();
+  });
+}
+
+void removexattr(fuse_req_t native, fuse_ino_t node, const char* name) {
+  serve(native, [&](Core& core, Request& request) {
+    const auto remove = [&](const char* path) { return ::removexattr(path, name); };
+    if (on_object(core, request, node, true, remove) >= 0) request.ok();
+  });
+}
+
+// Answers with the bytes that `read(path, buffer, size)` gives, or with how many there are if the client asks with size 0.
+template <typename Read>
+void answer_bytes(Core& core, Request& request, fuse_ino_t node, std::size_t size, Read read) {
+  std::vector<char> bytes(std::min<std::size_t>(size, XATTR_SIZE_MAX));
+  const auto call = [&](const char* path) { return read(path, bytes.empty() ? nullptr : bytes.data(), bytes.size()); };
+  const ssize_t got = on_object(core, request, node, false, call);
+  if (got < 0) return;
+  if (size == 0) {
+    request.xattr_size(static_cast<std::size_t>(got));
+  } else {
+    request.buffer(bytes.data(), static_cast<std::size_t>(got));
+  }
+}
+
+void getxattr(fuse_req_t native, fuse_ino_t node, const char* name, std::size_t size) {
+  serve(native, [&](Core& core, Request& request) {
+    answer_bytes(core, request, node, size,
+                 [&](const char* path, char* bytes, std::size_t room) { return ::getxattr(path, name, bytes, room); });
+  });
+}
+
+void listxattr(fuse_req_t native, fuse_ino_t node, std::size_t size) {
+  serve(native, [&](Core& core, Request& request) {
+    answer_bytes(core, request, node, size,
+                 [](const char* path, char* bytes, std::size_t room) { return ::listxattr(path, bytes, room); });
+  });
+}
+
+}  // namespace
+
+void add_xattr_handlers(fuse_lowlevel_ops& ops) {
+  ops.setxattr = setxattr;
+  ops.getxattr = getxattr;
+  ops.listxattr = listxattr;
+  ops.removexattr = removexattr;
+}
+
+}  // namespace flockfs

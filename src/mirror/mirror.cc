@@ -1,0 +1,195 @@
+#include "mirror/mirror.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <optional>
+#include <thread>
+
+#include "base/blocking_pool.h"
+#include "base/log.h"
+#include "lock/file_locker.h"
+#include "lock/foreign_locks.h"
+#include "lock/signal_probe.h"
+#include "mirror/connection.h"
+#include "mirror/core.h"
+#include "mirror/device.h"
+#include "mirror/open_pipeline.h"
+#include "mirror/release_desk.h"
+#include "mirror/slow_opens.h"
+#include "mirror/workers.h"
+
+namespace flockfs {
+namespace {
+
+// Jobs that may block at a time: one for each file that somebody outside has locked, one for each open(2) that waits.
+constexpr unsigned kMostBlocking = 1024;
+constexpr auto kWorkersLimit = std::chrono::seconds(3);
+// After that long a thread of ours hangs in a source that does not answer; the process ends, and with it every lock.
+constexpr unsigned kTearDownLimitSeconds = 10;
+
+// The workers never wait for a lock, but they wait for disks.
+unsigned default_threads() { return std::clamp(4 * std::thread::hardware_concurrency(), 8U, 32U); }
+
+UniqueFd stop_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, signal);
+  return UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+class MountedMirror final : public Mirror {
+ public:
+  MountedMirror(const MirrorConfig& config, std::unique_ptr<Source> source)
+      : core_(config, std::move(source)), slow_(pool_, signals_) {}
+  ~MountedMirror() override;
+
+  Status start();
+  Status serve() override;
+
+ private:
+  void begin_stop(std::string_view why);
+  void on_mountinfo();
+  void log_started() const;
+
+  SteadyClock clock_;
+  FlockLocker locker_;
+  ProcSignalProbe signals_;
+  ProcForeignLocks foreign_;
+  Core core_;
+  BlockingPool pool_{kMostBlocking};
+  SlowOpens slow_;
+  std::unique_ptr<LockEngine> locks_;
+  std::optional<OpenPipeline> opens_;
+  std::optional<ReleaseDesk> releases_;
+  std::optional<Connection> connection_;
+  std::optional<Workers> workers_;
+  UniqueFd stop_signals_;
+  UniqueFd mountinfo_;
+  dev_t mirror_dev_ = 0;
+  bool mounted_ = false;
+  bool waits_ended_ = false;
+  std::optional<TimePoint> stop_at_;
+};
+
+// On an error everything is undone by the destructor.
+Status MountedMirror::start() {
+  if (auto root = core_.inodes.open_root(); !root) return root;
+  locks_ = make_lock_engine({locker_, signals_, foreign_, clock_, pool_});
+  if (!locks_) return errno_error("cannot start a thread");
+  opens_.emplace(core_, *locks_, slow_);
+  releases_.emplace(core_);
+  core_.opens = &*opens_;
+  core_.releases = &*releases_;
+  stop_signals_ = stop_signals();
+  mountinfo_ = UniqueFd(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
+  if (!stop_signals_ || !mountinfo_) return errno_error("cannot prepare for signals and unmounting");
+
+  auto device = open_fuse_device();
+  if (!device) return device.error();
+  const int device_fd = device->get();
+  connection_.emplace(core_);
+  if (auto made = connection_->open(*std::move(device)); !made) return made;
+  auto dev = mount_fuse(core_.config, device_fd);
+  if (!dev) return dev.error();
+  mounted_ = true;
+  mirror_dev_ = *dev;
+  core_.source->set_mirror_dev(mirror_dev_);
+  workers_.emplace(core_.session);
+  if (auto answered = workers_->answer_init(); !answered) return answered;
+  if (auto started = releases_->start(mirror_dev_); !started) return started;
+  if (auto started = workers_->start(core_.config.threads.value_or(default_threads())); !started) return started;
+  log_started();
+  return {};
+}
+
+void MountedMirror::log_started() const {
+  log_write(LogLevel::kInfo, LogLine("mounted")
+                                 .quoted("source", core_.config.source)
+                                 .quoted("mountpoint", core_.config.mountpoint)
+                                 .text("passthrough", core_.backing.enabled() ? "on" : "off")
+                                 .number("pid", ::getpid()));
+}
+
+Status MountedMirror::serve() {
+  // Changes between mounting and the first poll(2) are reported by it: the file remembers what it has shown.
+  for (;;) {
+    int timeout = -1;
+    if (stop_at_) {
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(*stop_at_ - clock_.now()).count();
+      if (left <= 0) break;
+      timeout = static_cast<int>(std::min<std::int64_t>(left, 1'000'000));
+    }
+    pollfd events[] = {{workers_->ended_fd(), POLLIN, 0}, {stop_signals_.get(), POLLIN, 0}, {mountinfo_.get(), POLLPRI, 0}};
+    if (::poll(events, std::size(events), timeout) < 0 && errno != EINTR) return errno_error("poll");
+    if ((events[0].revents & POLLIN) != 0) {
+      log_write(LogLevel::kInfo, LogLine("unmounted").quoted("mountpoint", core_.config.mountpoint));
+      return {};
+    }
+    if ((events[1].revents & POLLIN) != 0) {
+      signalfd_siginfo info{};
+      if (::read(stop_signals_.get(), &info, sizeof info) != sizeof info) continue;
+      if (stop_at_) break;  // asked twice: at once
+      begin_stop(info.ssi_signo == SIGINT ? "SIGINT" : info.ssi_signo == SIGHUP ? "SIGHUP" : "SIGTERM");
+    }
+    if ((events[2].revents & (POLLPRI | POLLERR)) != 0) on_mountinfo();
+  }
+  log_write(LogLevel::kWarning, LogLine("cut")
+                                    .quoted("mountpoint", core_.config.mountpoint)
+                                    .number("open_files", static_cast<std::int64_t>(core_.files.size()))
+                                    .number("mapped_files", static_cast<std::int64_t>(releases_->kept())));
+  return {};
+}
+
+void MountedMirror::begin_stop(std::string_view why) {
+  log_write(LogLevel::kInfo, LogLine("stopping").text("signal", why).number(
+                                 "open_files", static_cast<std::int64_t>(core_.files.size())));
+  stop_at_ = clock_.now() + core_.config.stop_timeout;
+  waits_ended_ = true;
+  opens_->stop();
+  detach(core_.config.mountpoint, mirror_dev_);
+}
+
+// After `umount -l` the kernel tells the daemon nothing until the last file is closed: nobody who waits can be left waiting.
+void MountedMirror::on_mountinfo() {
+  if (waits_ended_ || is_mounted(mountinfo_.get(), mirror_dev_)) return;
+  waits_ended_ = true;
+  log_write(LogLevel::kInfo, LogLine("detached")
+                                 .quoted("mountpoint", core_.config.mountpoint)
+                                 .number("open_files", static_cast<std::int64_t>(core_.files.size())));
+  opens_->stop();
+}
+
+MountedMirror::~MountedMirror() {
+  // Not called off: what the members' ends wait for counts too, and the process ends after them.
+  ::alarm(kTearDownLimitSeconds);
+  if (opens_) opens_->stop();
+  if (mounted_) detach(core_.config.mountpoint, mirror_dev_);
+  if (workers_ && !workers_->stop(kWorkersLimit)) {
+    log_write(LogLevel::kError, LogLine("error").text("op", "stop").quoted("reason", "a request hangs in the source"));
+    log_close();
+    std::_Exit(1);
+  }
+  connection_.reset();  // from here on clients get ENOTCONN
+  releases_.reset();
+  core_.files.clear();
+  core_.directories.clear();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Mirror>> Mirror::mount(const MirrorConfig& config) {
+  if (auto limits = prepare_limits(); !limits) return limits.error();
+  auto source = Source::open({config.source, config.read_only, config.noatime});
+  if (!source) return source.error();
+  auto mirror = std::make_unique<MountedMirror>(config, *std::move(source));
+  if (auto started = mirror->start(); !started) return started.error();
+  return std::unique_ptr<Mirror>(std::move(mirror));
+}
+
+}  // namespace flockfs

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <fcntl.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/clock.h"
+#include "base/unique_fd.h"
+#include "lock/lock_engine.h"
+#include "tree/inode.h"
+
+namespace flockfs {
+
+[[nodiscard]] inline std::int64_t boot_time_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+// One open file description of a client, from the answer to OPEN or CREATE until its RELEASE and, where the kernel passes
+// I/O through, the end of its last mapping. Constant after construction but for the marks at the end; whoever drops the last
+// reference gives the lock back, so: under no mutex.
+struct OpenFile {
+  InodePtr inode;
+  int flags = 0;        // the client's, as OPEN or CREATE gave them
+  Hold hold;            // the lock and the descriptor that carries it; invalid if the filter did not select the file
+  UniqueFd plain;       // the descriptor if there is no hold
+  pid_t opener = 0;     // process, 0 if it cannot be seen from here
+  bool passthrough = false;
+  TimePoint since;      // when the lock was granted
+  std::int64_t opened_at_ns = boot_time_ns();  // for telling the opener from a later process of its number
+
+  std::atomic<bool> warned{false};  // "held" has been logged
+
+  [[nodiscard]] int fd() const { return hold.valid() ? hold.fd() : plain.get(); }
+  [[nodiscard]] bool locked() const { return hold.valid(); }
+  // Whether a mapping of it can exist: mmap(2) needs the right to read, whatever the protection.
+  [[nodiscard]] bool mappable() const { return (flags & O_ACCMODE) != O_WRONLY; }
+};
+
+}  // namespace flockfs

@@ -1,0 +1,385 @@
+#include "mirror/open_pipeline.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "base/log.h"
+#include "mirror/clients.h"
+#include "mirror/events.h"
+#include "mirror/handlers.h"
+#include "mirror/release_desk.h"
+#include "tree/make.h"
+
+namespace flockfs {
+namespace {
+
+TimePoint now() { return SteadyClock().now(); }
+
+// What of the client's flags the source's open gets. O_TRUNC must not act before the lock; O_CREAT, O_EXCL, O_NOFOLLOW and
+// O_DIRECTORY the kernel has dealt with; O_APPEND and O_DIRECT may change later and are each request's own affair.
+int source_flags(int flags) { return flags & (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME); }
+
+}  // namespace
+
+// An open under way. Move-only: whoever has it has the duty to answer.
+struct OpenPipeline::Task {
+  Request request;
+  InodePtr inode;
+  int flags;
+  Caller caller;
+  pid_t tid;
+  pid_t process;
+  TimePoint started;
+  FilterDecision decision;
+  Duration waited{};
+
+  [[nodiscard]] LockMode mode() const { return lock_mode_for_open(flags); }
+  [[nodiscard]] Subject subject(const Core& core) const { return {core, *inode, mode(), process}; }
+};
+
+// An open that waits for its lock.
+class OpenPipeline::Parked final : public LockWaiter {
+ public:
+  Parked(OpenPipeline& pipeline, Task task) : pipeline_(pipeline), task_(std::move(task)) {}
+
+  void on_parked(WaitId id) override {
+    log_wait(task_.subject(pipeline_.core_));
+    // libfuse hands back a pointer; the id goes in its place, so that a late call meets nothing that has ended.
+    fuse_req_interrupt_func(
+        task_.request.native(),
+        [](fuse_req_t request, void* data) {
+          static_cast<Core*>(fuse_req_userdata(request))->opens->interrupt_lock(reinterpret_cast<std::uintptr_t>(data));
+        },
+        reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
+  }
+
+  void on_outcome(LockOutcome outcome) override {
+    fuse_req_interrupt_func(task_.request.native(), nullptr, nullptr);
+    pipeline_.granted(std::move(task_), std::move(outcome));
+  }
+
+ private:
+  OpenPipeline& pipeline_;
+  Task task_;
+};
+
+FilterDecision OpenPipeline::decide(const Inode& inode) const {
+  if (core_.filter.selects_everything()) return {};
+  const auto paths = core_.inodes.paths(inode);
+  FilterDecision decision{false, PassReason::kPrefix};
+  if (paths.empty()) return core_.filter.decide(core_.config.source);
+  for (const std::string& path : paths) {  // one selected name is enough: the lock is the file's
+    decision = core_.filter.decide(path);
+    if (decision.selected) break;
+  }
+  return decision;
+}
+
+void OpenPipeline::open(Request request, InodePtr inode, int flags) {
+  if (!inode->is_regular()) {
+    request.error(ENXIO);
+    return;
+  }
+  const pid_t tid = request.tid();
+  Caller caller = request.caller();
+  const FilterDecision decision = decide(*inode);
+  open_now(Task{std::move(request), std::move(inode), flags, std::move(caller), tid, process_of(tid), now(), decision, {}});
+}
+
+// open(2) breaks leases and waits for their holders, unless O_NONBLOCK says otherwise.
+void OpenPipeline::open_now(Task task) {
+  if (task.inode->mount().remote) {
+    open_slowly(std::move(task));
+    return;
+  }
+  auto fd = task.inode->open(source_flags(task.flags) | O_NONBLOCK);
+  if (!fd && fd.error().code == EWOULDBLOCK) {
+    open_slowly(std::move(task));
+    return;
+  }
+  if (fd) ::fcntl(fd->get(), F_SETFL, source_flags(task.flags) & ~O_ACCMODE);
+  opened(std::move(task), fd ? 0 : fd.error().code, fd ? *std::move(fd) : UniqueFd{});
+}
+
+void OpenPipeline::open_slowly(Task task) {
+  log_wait(task.subject(core_));
+  const int flags = source_flags(task.flags);
+  const pid_t tid = task.tid;
+  const InodePtr inode = task.inode;
+  auto shared = std::make_shared<Task>(std::move(task));
+  const auto arrange = [shared](std::uint64_t id) {
+    fuse_req_interrupt_func(
+        shared->request.native(),
+        [](fuse_req_t request, void* data) {
+          static_cast<Core*>(fuse_req_userdata(request))->opens->interrupt_open(reinterpret_cast<std::uintptr_t>(data));
+        },
+        reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
+  };
+  slow_.open(inode, flags, tid, arrange, [this, shared](SlowOpens::Opened result) {
+    fuse_req_interrupt_func(shared->request.native(), nullptr, nullptr);
+    opened(std::move(*shared), result.error, std::move(result.fd));
+  });
+}
+
+void OpenPipeline::opened(Task task, int error, UniqueFd fd) {
+  if (error == 0) {
+    lock(std::move(task), std::move(fd));
+    return;
+  }
+  if (error == EINTR) log_interrupted(task.subject(core_), now() - task.started);
+  if (error == ESTALE) retries_.remember(task.tid, task.inode, core_.inodes.names(*task.inode));
+  task.request.error(error);
+}
+
+void OpenPipeline::lock(Task task, UniqueFd fd) {
+  if (!task.decision.selected) {
+    auto file = std::make_shared<OpenFile>();
+    file->plain = std::move(fd);
+    finish(std::move(task), std::move(file));
+    return;
+  }
+  LockRequest wanted;
+  wanted.file = {task.inode->dev(), task.inode->ino()};
+  wanted.mode = task.mode();
+  wanted.owner = {task.process, 0};
+  wanted.tid = task.tid;
+  wanted.fd = std::move(fd);
+  if (auto outcome = locks_.try_acquire(wanted)) {
+    outcome->waited = now() - task.started;
+    granted(std::move(task), *std::move(outcome));
+    return;
+  }
+  locks_.park(std::move(wanted), std::make_unique<Parked>(*this, std::move(task)));
+}
+
+void OpenPipeline::granted(Task task, LockOutcome outcome) {
+  switch (outcome.end) {
+    case WaitEnd::kGranted: {
+      auto file = std::make_shared<OpenFile>();
+      file->hold = std::move(outcome.hold);
+      task.waited = outcome.waited;
+      finish(std::move(task), std::move(file));
+      return;
+    }
+    case WaitEnd::kInterrupted:
+      log_interrupted(task.subject(core_), outcome.waited);
+      task.request.error(EINTR);
+      return;
+    case WaitEnd::kTimedOut:
+      task.request.error(EAGAIN);
+      return;
+    case WaitEnd::kStopped:
+      task.request.error(ENOTCONN);
+      return;
+    case WaitEnd::kFailed:
+      log_open_error(task.subject(core_), "lock", outcome.error);
+      task.request.error(outcome.error);
+      return;
+  }
+}
+
+// REQUIRES: the lock, if one is wanted, is held: from here on the file is as its last holder left it.
+void OpenPipeline::finish(Task task, std::shared_ptr<OpenFile> file) {
+  file->inode = task.inode;
+  file->flags = task.flags;
+  file->opener = task.process;
+  file->since = now();
+  struct stat st {};
+  if (::fstat(file->fd(), &st) != 0) {
+    task.request.error(errno);
+    return;
+  }
+  if (!leads_here(task, st)) {
+    file.reset();  // the lock first: the kernel comes back for the file that has the name now
+    task.request.error(ESTALE);
+    return;
+  }
+  if ((task.flags & O_TRUNC) != 0) {
+    const CallerScope scope(task.caller, CallerScope::Rights::kPlain);
+    if (!scope.ok()) errno = EPERM;
+    if (!scope.ok() || ::ftruncate(file->fd(), 0) != 0 || ::fstat(file->fd(), &st) != 0) {
+      task.request.error(errno);
+      return;
+    }
+  }
+  answer(std::move(task), std::move(file), st);
+}
+
+// DESIGN 1.3: whether a name under which the kernel knows the inode still leads to it; at the second try whatever is there
+// is served, and so is what has no name (O_TMPFILE, a deleted file by its magic link).
+bool OpenPipeline::leads_here(const Task& task, const struct stat& st) {
+  auto names = core_.inodes.names(*task.inode);
+  const bool second = retries_.take(task.tid, *task.inode, names);
+  if (names.empty()) return true;
+  for (const Inode::Name& name : names) {
+    auto parent = name.parent->path_fd();
+    struct stat there {};
+    if (parent && ::fstatat(parent->get(), name.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+        there.st_ino == st.st_ino && there.st_dev == st.st_dev) {
+      return true;
+    }
+  }
+  if (second) return true;
+  retries_.remember(task.tid, task.inode, std::move(names));
+  return false;
+}
+
+void OpenPipeline::forget_attributes(Inode& inode, const struct stat& st) {
+  if (core_.attributes.current(inode, st)) return;
+  core_.attributes.reset(inode);
+  fuse_lowlevel_notify_inval_inode(core_.session, core_.node(inode), -1, 0);
+}
+
+void OpenPipeline::prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info) {
+  const int id = core_.backing.open(request, *file.inode, file.fd(), st);
+  file.passthrough = id != 0;
+  info.flags = file.flags;
+  info.backing_id = id;
+  // Writing needs FLUSH at close(2): it is where the source's write errors come out.
+  info.noflush = (file.flags & O_ACCMODE) == O_RDONLY ? 1 : 0;
+}
+
+void OpenPipeline::answer(Task task, std::shared_ptr<OpenFile> file, const struct stat& st) {
+  if (file->locked()) {
+    log_lock(task.subject(core_), task.waited);
+  } else {
+    log_pass(task.subject(core_), task.decision.reason);
+  }
+  forget_attributes(*file->inode, st);
+  fuse_file_info info{};
+  prepare_info(task.request.native(), *file, st, info);
+  info.fh = core_.files.add(file);
+  core_.releases->opened();
+  if (task.request.opened(info) != 0) {
+    core_.files.take(info.fh);
+    core_.backing.close(nullptr, *file->inode);
+  }
+}
+
+Status OpenPipeline::take_new(int fd, int flags, pid_t process, Hold& hold) {
+  struct stat st {};
+  if (::fstat(fd, &st) != 0) return errno_error();
+  LockRequest wanted;
+  wanted.file = {st.st_dev, st.st_ino};
+  wanted.mode = lock_mode_for_open(flags);
+  wanted.owner = {process, 0};
+  wanted.fd = UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!wanted.fd) return errno_error();
+  auto outcome = locks_.try_acquire(wanted);
+  if (!outcome) return Error{EAGAIN, {}};
+  if (outcome->end != WaitEnd::kGranted) return Error{outcome->error, {}};
+  hold = std::move(outcome->hold);
+  return {};
+}
+
+void OpenPipeline::create(Request request, const InodePtr& parent, const char* name, mode_t mode, int flags) {
+  auto directory = parent->path_fd();
+  if (!directory || parent->is_empty_mount()) {
+    request.error(directory ? EACCES : directory.error().code);
+    return;
+  }
+  const Caller caller = request.maker(mode);
+  auto file = std::make_shared<OpenFile>();
+  file->flags = flags;
+  file->opener = process_of(request.tid());
+  std::string path;
+  if (!core_.filter.selects_everything()) path = core_.inodes.path(*parent) + "/" + name;
+  const bool selected = path.empty() || core_.filter.decide(path).selected;
+  const auto take = [&](int fd) { return take_new(fd, flags, file->opener, file->hold); };
+  auto fd = selected ? make_file(directory->get(), name, flags, mode, caller, take)
+                     : make_file_plainly(directory->get(), name, flags, mode, caller);
+  if (!fd) {
+    request.error(fd.error().code == EEXIST ? ESTALE : fd.error().code);
+    return;
+  }
+  answer_created(std::move(request), parent, name, *std::move(fd), std::move(file));
+}
+
+void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_t mode, int flags) {
+  auto directory = parent->path_fd();
+  if (!directory || parent->is_empty_mount()) {
+    request.error(directory ? EACCES : directory.error().code);
+    return;
+  }
+  auto file = std::make_shared<OpenFile>();
+  file->flags = flags;
+  file->opener = process_of(request.tid());
+  auto fd = make_unnamed(directory->get(), flags, mode, request.maker(mode));
+  if (!fd) {
+    request.error(fd.error().code);
+    return;
+  }
+  if (auto taken = take_new(fd->get(), flags, file->opener, file->hold); !taken) {
+    request.error(taken.error().code);
+    return;
+  }
+  answer_created(std::move(request), parent, "", *std::move(fd), std::move(file));
+}
+
+void OpenPipeline::answer_created(Request request, const InodePtr& parent, const char* name, UniqueFd fd,
+                                  std::shared_ptr<OpenFile> file) {
+  if (!file->locked()) file->plain = UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  const AttributeRecord::Moment before = core_.attributes.now();
+  auto found = core_.inodes.adopt(std::move(fd), parent, name);
+  if (!found || file->fd() < 0) {
+    request.error(found ? EMFILE : found.error().code);
+    return;
+  }
+  file->inode = found->inode;
+  file->since = now();
+  tell(core_, before, *found->inode, found->st);
+  const Subject subject{core_, *found->inode, lock_mode_for_open(file->flags), file->opener};
+  if (file->locked()) {
+    log_lock(subject, Duration::zero());
+  } else {
+    log_pass(subject, core_.filter.decide(core_.inodes.path(*found->inode)).reason);
+  }
+  fuse_file_info info{};
+  prepare_info(request.native(), *file, found->st, info);
+  info.fh = core_.files.add(file);
+  core_.releases->opened();
+  if (request.created(entry_of(core_, *found), info) != 0) {
+    core_.files.take(info.fh);
+    core_.backing.close(nullptr, *file->inode);
+    core_.inodes.forget(found->inode, 1);
+  }
+}
+
+Status OpenPipeline::truncate(const InodePtr& inode, off_t size, const Caller& caller, pid_t process) {
+  auto fd = inode->open(O_WRONLY | O_NONBLOCK);
+  if (!fd) return fd.error();
+  Hold hold;
+  if (decide(*inode).selected) {
+    const auto own = core_.files.pick([&](const OpenFile& file) {
+      return file.inode == inode && file.locked() && file.hold.mode() == LockMode::kExclusive && process != 0 &&
+             file.opener == process;
+    });
+    LockRequest wanted;
+    wanted.file = {inode->dev(), inode->ino()};
+    wanted.mode = LockMode::kExclusive;
+    wanted.owner = {process, 0};
+    wanted.fd = UniqueFd(::fcntl(fd->get(), F_DUPFD_CLOEXEC, 0));
+    if (!wanted.fd) return errno_error();
+    if (own.empty()) {
+      auto outcome = locks_.try_acquire(wanted);
+      if (!outcome) return Error{EAGAIN, {}};
+      if (outcome->end != WaitEnd::kGranted) return Error{outcome->error, {}};
+      hold = std::move(outcome->hold);
+    }
+  }
+  const CallerScope scope(caller, CallerScope::Rights::kPlain);
+  if (!scope.ok()) return Error{EPERM, {}};
+  if (::ftruncate(fd->get(), size) != 0) return errno_error();
+  return {};
+}
+
+void OpenPipeline::stop() {
+  core_.stopping = true;
+  locks_.stop_waits();
+  slow_.stop();
+}
+
+}  // namespace flockfs

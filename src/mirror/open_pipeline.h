@@ -1,0 +1,74 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "lock/lock_engine.h"
+#include "mirror/core.h"
+#include "mirror/request.h"
+#include "mirror/retries.h"
+#include "mirror/slow_opens.h"
+
+namespace flockfs {
+
+// The way of every open: the source's file without O_TRUNC; its lock, tried or waited for; is it still the file of that
+// name; truncation if asked; what the kernel must forget; the answer. Nothing happens before the lock is held, and no caller
+// of these functions ever waits for one: an open that must wait is answered later by another thread. Thread-safe.
+class OpenPipeline {
+ public:
+  // All outlive this.
+  OpenPipeline(Core& core, LockEngine& locks, SlowOpens& slow) : core_(core), locks_(locks), slow_(slow) {}
+
+  // OPEN.
+  void open(Request request, InodePtr inode, int flags);
+
+  // CREATE: a new file that appears locked. Never waits; a name that turned up meanwhile is ESTALE, so that the kernel looks
+  // again and sends OPEN.
+  void create(Request request, const InodePtr& parent, const char* name, mode_t mode, int flags);
+
+  // TMPFILE: a file without a name, locked.
+  void create_unnamed(Request request, const InodePtr& parent, mode_t mode, int flags);
+
+  // truncate(2) by path: a write, so under the exclusive lock, which is only tried: the kernel holds the inode, so whoever
+  // has the lock through this mirror could not finish while we waited. EAGAIN if somebody has it.
+  Status truncate(const InodePtr& inode, off_t size, const Caller& caller, pid_t process);
+
+  // Called at each lookup's answer.
+  void looked_up(pid_t tid, const InodePtr& parent, const char* name, const Inode& inode) {
+    retries_.looked_up(tid, parent, name, inode);
+  }
+
+  // The kernel sent INTERRUPT for an open that waits.
+  void interrupt_lock(WaitId id) { locks_.interrupt(id); }
+  void interrupt_open(std::uint64_t id) { slow_.interrupt(id); }
+
+  // Ends all waits with ENOTCONN, now and from now on.
+  void stop();
+
+ private:
+  struct Task;
+  class Parked;
+
+  [[nodiscard]] FilterDecision decide(const Inode& inode) const;
+  void open_now(Task task);
+  void open_slowly(Task task);
+  void opened(Task task, int error, UniqueFd fd);
+  void lock(Task task, UniqueFd fd);
+  void granted(Task task, LockOutcome outcome);
+  void finish(Task task, std::shared_ptr<OpenFile> file);
+  [[nodiscard]] bool leads_here(const Task& task, const struct stat& st);
+  void answer(Task task, std::shared_ptr<OpenFile> file, const struct stat& st);
+  void answer_created(Request request, const InodePtr& parent, const char* name, UniqueFd fd,
+                      std::shared_ptr<OpenFile> file);
+  Status take_new(int fd, int flags, pid_t process, Hold& hold);
+  void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);
+  void forget_attributes(Inode& inode, const struct stat& st);
+
+  Core& core_;
+  LockEngine& locks_;
+  SlowOpens& slow_;
+  Retries retries_;
+};
+
+}  // namespace flockfs

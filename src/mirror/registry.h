@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/mutex.h"
+
+namespace flockfs {
+
+// Hands out the numbers (fuse_file_info::fh) under which the kernel knows what it has open. Thread-safe. Numbers grow, so
+// iteration is in the order of opening.
+template <typename T>
+class Registry {
+ public:
+  std::uint64_t add(std::shared_ptr<T> item) {
+    MutexLock lock(mutex_);
+    items_.emplace_hint(items_.end(), ++last_, std::move(item));
+    return last_;
+  }
+
+  // Null for a number that is not open.
+  [[nodiscard]] std::shared_ptr<T> get(std::uint64_t number) const {
+    MutexLock lock(mutex_);
+    auto entry = items_.find(number);
+    return entry == items_.end() ? nullptr : entry->second;
+  }
+
+  std::shared_ptr<T> take(std::uint64_t number) {
+    MutexLock lock(mutex_);
+    auto node = items_.extract(number);
+    return node.empty() ? nullptr : std::move(node.mapped());
+  }
+
+  [[nodiscard]] std::size_t size() const {
+    MutexLock lock(mutex_);
+    return items_.size();
+  }
+
+  // Copies of those that `wanted` picks, oldest first. `wanted` is called under the mutex.
+  template <typename Wanted>
+  [[nodiscard]] std::vector<std::shared_ptr<T>> pick(Wanted wanted) const {
+    std::vector<std::shared_ptr<T>> picked;
+    MutexLock lock(mutex_);
+    for (const auto& [number, item] : items_) {
+      if (wanted(*item)) picked.push_back(item);
+    }
+    return picked;
+  }
+
+  // Ends all, outside the mutex.
+  void clear() {
+    std::map<std::uint64_t, std::shared_ptr<T>> ended;
+    MutexLock lock(mutex_);
+    ended.swap(items_);
+    lock.unlock();
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::map<std::uint64_t, std::shared_ptr<T>> items_ GUARDED_BY(mutex_);
+  std::uint64_t last_ GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace flockfs

@@ -1,0 +1,148 @@
+#include "mirror/release_desk.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+
+#include "base/log.h"
+#include "mirror/events.h"
+
+namespace flockfs {
+namespace {
+
+// How long after a look that found the file mapped the next one comes: soon at first, since many mappings are short.
+constexpr auto kFirstPause = std::chrono::milliseconds(5);
+constexpr auto kLongestPause = std::chrono::milliseconds(200);
+// How often held locks are looked at, at most.
+constexpr auto kHoldLook = std::chrono::seconds(1);
+
+TimePoint now() { return SteadyClock().now(); }
+
+}  // namespace
+
+Status ReleaseDesk::start(dev_t mirror) {
+  mappings_ = std::make_unique<Mappings>(mirror);
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error& error) {
+    return Error{error.code().value(), "cannot start a thread"};
+  }
+  return {};
+}
+
+void ReleaseDesk::stop() {
+  {
+    MutexLock lock(mutex_);
+    stop_ = true;
+    changed_.notify_one();
+  }
+  if (thread_.joinable()) thread_.join();
+  std::vector<Kept> left;
+  {
+    MutexLock lock(mutex_);
+    left.swap(queue_);
+  }
+  for (Kept& kept : left) end(std::move(kept.file));
+}
+
+void ReleaseDesk::submit(std::shared_ptr<OpenFile> file) {
+  if (!file->passthrough || !file->locked() || !file->mappable()) {
+    end(std::move(file));
+    return;
+  }
+  MutexLock lock(mutex_);
+  queue_.push_back({std::move(file), TimePoint{}, kFirstPause});
+  changed_.notify_one();
+}
+
+std::size_t ReleaseDesk::kept() const {
+  MutexLock lock(mutex_);
+  return queue_.size() + looking_;
+}
+
+void ReleaseDesk::end(std::shared_ptr<OpenFile> file) {
+  const Subject subject{core_, *file->inode, lock_mode_for_open(file->flags), file->opener};
+  const bool locked = file->locked();
+  const Duration held = now() - file->since;
+  const InodePtr inode = file->inode;
+  file.reset();
+  if (locked) log_unlock(subject, held);
+}
+
+void ReleaseDesk::run() {
+  TimePoint next_hold_look = now();
+  std::vector<Kept> batch;
+  for (;;) {
+    batch.clear();
+    {
+      MutexLock lock(mutex_);
+      looking_ = 0;
+      if (stop_) return;
+      wait_for_work(next_hold_look);
+      const TimePoint at = now();
+      auto due = std::partition(queue_.begin(), queue_.end(), [at](const Kept& kept) { return kept.look_at > at; });
+      std::move(due, queue_.end(), std::back_inserter(batch));
+      queue_.erase(due, queue_.end());
+      looking_ = batch.size();
+    }
+    if (!batch.empty()) look(batch);
+    if (now() >= next_hold_look) {
+      warn_of_long_holds();
+      next_hold_look = now() + kHoldLook;
+    }
+  }
+}
+
+void ReleaseDesk::wake() {
+  MutexLock lock(mutex_);
+  changed_.notify_one();
+}
+
+void ReleaseDesk::wait_for_work(TimePoint next_hold_look) {
+  if (queue_.empty()) {
+    asleep_ = true;  // before the look at the files: whoever opens one after it sees the flag
+    if (core_.files.size() == 0) {
+      if (!stop_) changed_.wait(mutex_);
+      asleep_ = false;
+      return;
+    }
+    asleep_ = false;
+  }
+  TimePoint until = next_hold_look;
+  for (const Kept& kept : queue_) until = std::min(until, kept.look_at);
+  if (until > now()) changed_.wait_until(mutex_, until);
+}
+
+// Ends those of the batch that are not mapped and puts the others back.
+void ReleaseDesk::look(std::vector<Kept>& batch) {
+  std::map<pid_t, std::vector<Kept*>> by_process;
+  for (Kept& kept : batch) by_process[kept.file->opener].push_back(&kept);
+  for (auto& [process, files] : by_process) {
+    std::int64_t first = INT64_MAX;
+    for (const Kept* kept : files) first = std::min(first, kept->file->opened_at_ns);
+    const std::set<ino_t> mapped = mappings_->of(process, first);
+    for (Kept* kept : files) {
+      const ino_t shown = core_.source->shown_ino(kept->file->inode->dev(), kept->file->inode->ino());
+      if (mapped.find(shown) == mapped.end()) {
+        end(std::move(kept->file));
+        continue;
+      }
+      const Duration pause = kept->pause;
+      MutexLock lock(mutex_);
+      queue_.push_back({std::move(kept->file), now() + pause, std::min<Duration>(pause * 2, kLongestPause)});
+    }
+  }
+}
+
+void ReleaseDesk::warn_of_long_holds() {
+  const TimePoint old = now() - core_.config.hold_warn;
+  const auto long_held = core_.files.pick([old](const OpenFile& file) { return file.locked() && file.since < old; });
+  for (const auto& file : long_held) {
+    if (file->warned.exchange(true)) continue;
+    log_held({core_, *file->inode, lock_mode_for_open(file->flags), file->opener}, now() - file->since);
+  }
+}
+
+}  // namespace flockfs

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "mirror/core.h"
+#include "mirror/mappings.h"
+
+namespace flockfs {
+
+// Ends open files whose RELEASE has come. Where the kernel passes I/O through, RELEASE comes at close(2) even if the file
+// is still mapped (DESIGN 4.6), so one thread looks into /proc/PID/maps of the opener and its descendants first, one reading for
+// all files that a process has closed meanwhile, and keeps the lock as long as it finds the file there. Thread-safe.
+//
+// The same thread tells of locks that are held for longer than hold_warn.
+class ReleaseDesk {
+ public:
+  // `core` outlives this.
+  explicit ReleaseDesk(Core& core) : core_(core) {}
+  // REQUIRES: no submit() any more. What is still kept is let go.
+  ~ReleaseDesk() { stop(); }
+
+  // Starts the thread. `mirror` is the mounted mirror's device.
+  Status start(dev_t mirror);
+  void stop();
+
+  // Takes over a file after its RELEASE and ends it, at once or when its last mapping ends.
+  void submit(std::shared_ptr<OpenFile> file);
+
+  // A file was opened: there is a lock to keep an eye on. Costs next to nothing.
+  void opened() {
+    if (asleep_.load(std::memory_order_seq_cst)) wake();
+  }
+
+  // Files kept for their mappings or not looked at yet.
+  [[nodiscard]] std::size_t kept() const;
+
+ private:
+  struct Kept {
+    std::shared_ptr<OpenFile> file;
+    TimePoint look_at;
+    Duration pause{};
+  };
+
+  void run();
+  void wake();
+  void wait_for_work(TimePoint next_hold_look) REQUIRES(mutex_);
+  void look(std::vector<Kept>& batch);
+  void warn_of_long_holds();
+  void end(std::shared_ptr<OpenFile> file);
+
+  Core& core_;
+  std::unique_ptr<Mappings> mappings_;  // of the thread alone
+  std::thread thread_;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::vector<Kept> queue_ GUARDED_BY(mutex_);
+  std::size_t looking_ GUARDED_BY(mutex_) = 0;  // taken out of the queue by the thread
+  bool stop_ GUARDED_BY(mutex_) = false;
+  std::atomic<bool> asleep_{false};  // nothing was open and nothing queued: the thread waits without a timer
+};
+
+}  // namespace flockfs
