@@ -164,13 +164,6 @@ LockEngine::Stats WaitRoom::stats() const {
   return {held_, waits_.size()};
 }
 
-void WaitRoom::note_use(const FileId& file, LockRecord& record, TimePoint now) {
-  if (!record.wants_check(now, table_.times)) return;
-  record.check_requested();
-  unchecked_.push_back(file);
-  wake_keeper(next_check_);
-}
-
 void WaitRoom::see_to(Aftermath after) {
   for (const WaitPtr& wait : after.interrupted) wait->point.interrupt();
   after.interrupted.clear();

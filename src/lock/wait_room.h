@@ -93,7 +93,6 @@ class WaitRoom final : public LockEngine {
   void forget(const WaitPtr& wait) REQUIRES(mutex_);
   void see_to(Aftermath after) EXCLUDES(mutex_);
   static void tell(std::vector<Ended> ended);
-  void note_use(const FileId& file, LockRecord& record, TimePoint now) REQUIRES(mutex_);
 
   // wait_room_pump.cc: asking the kernel for the queue.
   enum class Swept : std::uint8_t { kDone, kBlockedOutside };
@@ -119,7 +118,12 @@ class WaitRoom final : public LockEngine {
   void attend(const FileId& file, TimePoint at) REQUIRES(mutex_);
   void attend_records(TimePoint now, Aftermath& after) REQUIRES(mutex_);
   std::optional<TimePoint> attend_record(const FileId& file, TimePoint now, Aftermath& after) REQUIRES(mutex_);
+
+  // wait_room_fairness.cc: letting those outside pass.
+  void note_use(const FileId& file, LockRecord& record, TimePoint now) REQUIRES(mutex_);
   void check_fairness() EXCLUDES(mutex_);
+  std::unordered_set<FileId, FileIdHash> files_waited_for_outside() EXCLUDES(mutex_);
+  void learn_device(const FileId& file) EXCLUDES(mutex_);
 
   // Constant after construction.
   FileLocker& locker_;
@@ -146,6 +150,7 @@ class WaitRoom final : public LockEngine {
   TimePoint next_attention_ GUARDED_BY(mutex_);       // valid if any are attended
   std::vector<FileId> unchecked_ GUARDED_BY(mutex_);  // records whose fairness is to be checked
   TimePoint next_check_ GUARDED_BY(mutex_);
+  std::unordered_map<dev_t, dev_t> listed_devices_ GUARDED_BY(mutex_);   // st_dev to the list's
   TimePoint keeper_sleeps_until_ GUARDED_BY(mutex_) = TimePoint::min();  // min: it is awake
   bool keeper_ends_ GUARDED_BY(mutex_) = false;
   CondVar keeper_wakes_;

@@ -1,5 +1,5 @@
-// The keeper: deadlines, looks at the signals of interrupted waiters, polling where no thread can be had, and fairness
-// towards those outside. It sleeps without a timer when there is nothing of these.
+// The keeper: deadlines, looks at the signals of interrupted waiters, polling where no thread can be had, files that
+// yield. It sleeps without a timer when there is nothing of these.
 
 #include <pthread.h>
 
@@ -14,9 +14,6 @@ namespace flockfs {
 namespace {
 
 constexpr Duration kBetweenLooks = std::chrono::milliseconds(50);
-
-// Reading the list of all locks takes its time (foreign_locks.h); not more than a quarter of the keeper's.
-constexpr int kRestPerReading = 3;
 
 }  // namespace
 
@@ -184,57 +181,6 @@ std::optional<TimePoint> WaitRoom::attend_record(const FileId& file, TimePoint n
     again = again ? std::min(*again, record->yield_until()) : record->yield_until();
   table_.drop_if_idle(file, now);
   return again;
-}
-
-namespace {
-
-struct Unchecked {
-  FileId file;
-  LockId holder = 0;
-  int fd = -1;
-  bool somebody_waits = false;
-};
-
-// btrfs shows another device in the list than stat(2) does; then a lock that is ours tells which.
-bool same_file(const Unchecked& ours, const FileId& listed, ForeignLocks& foreign) {
-  if (listed.ino != ours.file.ino) return false;
-  if (listed.dev == ours.file.dev) return true;
-  const std::optional<FileId> our_listed = foreign.listed_as(ours.fd);
-  return our_listed && *our_listed == listed;
-}
-
-}  // namespace
-
-void WaitRoom::check_fairness() {
-  std::vector<Unchecked> unchecked;
-  {
-    MutexLock lock(mutex_);
-    for (const FileId& file : std::exchange(unchecked_, {})) {
-      const LockRecord* record = table_.find(file);
-      const Holder* holder = record == nullptr ? nullptr : record->oldest_holder();
-      unchecked.push_back(holder == nullptr ? Unchecked{file} : Unchecked{file, holder->id, holder->fd});
-    }
-  }
-  const TimePoint begin = clock_.now();
-  std::vector<ForeignLock> waiting;
-  (void)foreign_.for_each([&waiting](const ForeignLock& lock) {
-    if (lock.waits && lock.kind == ForeignLockKind::kFlock) waiting.push_back(lock);
-  });
-  for (Unchecked& ours : unchecked) {
-    ours.somebody_waits = ours.fd >= 0 && std::any_of(waiting.begin(), waiting.end(), [&](const ForeignLock& lock) {
-                            return same_file(ours, lock.file, foreign_);
-                          });
-  }
-  MutexLock lock(mutex_);
-  const TimePoint now = clock_.now();
-  next_check_ = now + std::max(table_.times.between_checks, (now - begin) * kRestPerReading);
-  for (const Unchecked& ours : unchecked) {
-    LockRecord* record = table_.find(ours.file);
-    if (record == nullptr) continue;
-    // If that holder has gone, its descriptor may have been another file's by the time we looked.
-    record->checked(now, table_.times, ours.somebody_waits && record->holds(ours.holder));
-    if (record->yield() != YieldPhase::kNone) attend(ours.file, record->yield_until());
-  }
 }
 
 }  // namespace flockfs

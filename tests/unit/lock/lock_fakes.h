@@ -28,6 +28,13 @@ using std::chrono::seconds;
 // Longest time that anything in these tests may take; sanitizers on a busy machine are slow.
 constexpr seconds kDeadline{20};
 
+// How many times longer things take under a sanitizer.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kSlower = 10;
+#else
+constexpr int kSlower = 1;
+#endif
+
 // Polls until the condition holds; false at the deadline.
 template <typename Condition>
 [[nodiscard]] bool eventually(const Condition& condition, milliseconds within = kDeadline) {
@@ -150,6 +157,7 @@ class FakeForeignLocks final : public ForeignLocks {
  public:
   bool for_each(const std::function<void(const ForeignLock&)>& visit) override {
     ++readings;
+    if (while_reading) std::exchange(while_reading, {})();
     for (const ForeignLock& lock : locks) visit(lock);
     return true;
   }
@@ -157,6 +165,7 @@ class FakeForeignLocks final : public ForeignLocks {
 
   std::vector<ForeignLock> locks;  // change only while nothing reads
   std::optional<FileId> listed;
+  std::function<void()> while_reading;  // called once
   std::atomic<int> readings{0};
 };
 
