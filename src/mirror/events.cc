@@ -13,7 +13,7 @@ LogLine begin(std::string_view event, const Subject& subject) {
 }
 
 void end(LogLevel level, LogLine& line, const Subject& subject) {
-  line.number("pid", subject.process).text("comm", command_of(subject.process));
+  line.number("pid", subject.process).text("comm", subject.command.empty() ? command_of(subject.process) : std::string(subject.command));
   log_write(level, line);
 }
 

@@ -15,6 +15,7 @@ struct Subject {
   const Inode& inode;
   LockMode mode;
   pid_t process;
+  std::string_view command = {};  // if known: asked of /proc else
 };
 
 // One line each (DESIGN section 2). Each asks first whether anybody wants the line; none is called under a mutex.

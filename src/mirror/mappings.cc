@@ -94,12 +94,9 @@ MappedFile parse_maps_line(std::string_view line) {
 }
 
 std::set<ino_t> Mappings::of(pid_t process, std::int64_t opened_at_ns) {
-  std::set<ino_t> found;
   const auto started = process > 0 ? started_ns(process) : std::nullopt;
-  if (!started || *started > opened_at_ns) {
-    add_all(found);
-    return found;
-  }
+  if (!started || *started > opened_at_ns) return all();
+  std::set<ino_t> found;
   add_process(process, found);
   add_descendants(process, found);
   return found;
@@ -154,8 +151,12 @@ void Mappings::add_descendants(pid_t process, std::set<ino_t>& found) {
   }
 }
 
-void Mappings::add_all(std::set<ino_t>& found) {
-  for_each_number("/proc", [&](pid_t process) { add_process(process, found); });
+const std::set<ino_t>& Mappings::all() {
+  if (!all_) {
+    all_.emplace();
+    for_each_number("/proc", [&](pid_t process) { add_process(process, *all_); });
+  }
+  return *all_;
 }
 
 }  // namespace flockfs

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -25,16 +26,20 @@ class Mappings {
 
   // The inode numbers of the mirror that `process` and its descendants have mapped. If the process is gone, or another one
   // has its number (it started after `opened_at`, CLOCK_BOOTTIME), whoever it was may have left the mapping to a child that has
-  // another parent now: then those of all processes.
+  // another parent now: then those of all processes, read once for all such questions since begin().
   [[nodiscard]] std::set<ino_t> of(pid_t process, std::int64_t opened_at_ns);
+
+  // A new round of questions: what was read of all processes is out of date.
+  void begin() { all_.reset(); }
 
  private:
   void add_process(pid_t process, std::set<ino_t>& found);
   void add_descendants(pid_t process, std::set<ino_t>& found);
-  void add_all(std::set<ino_t>& found);
+  const std::set<ino_t>& all();
 
   const dev_t mirror_;
   std::vector<char> buffer_;
+  std::optional<std::set<ino_t>> all_;
 };
 
 }  // namespace flockfs

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string>
 
 #include "base/clock.h"
 #include "base/unique_fd.h"
@@ -29,6 +30,7 @@ struct OpenFile {
   Hold hold;            // the lock and the descriptor that carries it; invalid if the filter did not select the file
   UniqueFd plain;       // the descriptor if there is no hold
   pid_t opener = 0;     // process, 0 if it cannot be seen from here
+  std::string command;  // its name, if the log wants every unlock: at RELEASE the process may be gone
   bool passthrough = false;
   TimePoint since;      // when the lock was granted
   std::int64_t opened_at_ns = boot_time_ns();  // for telling the opener from a later process of its number

@@ -242,12 +242,19 @@ void OpenPipeline::prepare_info(fuse_req_t request, OpenFile& file, const struct
   info.noflush = (file.flags & O_ACCMODE) == O_RDONLY ? 1 : 0;
 }
 
-void OpenPipeline::answer(Task task, std::shared_ptr<OpenFile> file, const struct stat& st) {
-  if (file->locked()) {
-    log_lock(task.subject(core_), task.waited);
+void OpenPipeline::note_granted(OpenFile& file, const FilterDecision& decision, Duration waited) {
+  if (!log_enabled(LogLevel::kDebug)) return;
+  file.command = command_of(file.opener);
+  const Subject subject{core_, *file.inode, lock_mode_for_open(file.flags), file.opener, file.command};
+  if (file.locked()) {
+    log_lock(subject, waited);
   } else {
-    log_pass(task.subject(core_), task.decision.reason);
+    log_pass(subject, decision.reason);
   }
+}
+
+void OpenPipeline::answer(Task task, std::shared_ptr<OpenFile> file, const struct stat& st) {
+  note_granted(*file, task.decision, task.waited);
   forget_attributes(*file->inode, st);
   fuse_file_info info{};
   prepare_info(task.request.native(), *file, st, info);
@@ -285,17 +292,16 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
   auto file = std::make_shared<OpenFile>();
   file->flags = flags;
   file->opener = process_of(request.tid());
-  std::string path;
-  if (!core_.filter.selects_everything()) path = core_.inodes.path(*parent) + "/" + name;
-  const bool selected = path.empty() || core_.filter.decide(path).selected;
+  FilterDecision decision;
+  if (!core_.filter.selects_everything()) decision = core_.filter.decide(core_.inodes.path_in(*parent, name));
   const auto take = [&](int fd) { return take_new(fd, flags, file->opener, file->hold); };
-  auto fd = selected ? make_file(directory->get(), name, flags, mode, caller, take)
-                     : make_file_plainly(directory->get(), name, flags, mode, caller);
+  auto fd = decision.selected ? make_file(directory->get(), name, flags, mode, caller, take)
+                              : make_file_plainly(directory->get(), name, flags, mode, caller);
   if (!fd) {
     request.error(fd.error().code == EEXIST ? ESTALE : fd.error().code);
     return;
   }
-  answer_created(std::move(request), parent, name, *std::move(fd), std::move(file));
+  answer_created(std::move(request), parent, name, decision, *std::move(fd), std::move(file));
 }
 
 void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_t mode, int flags) {
@@ -316,11 +322,11 @@ void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_
     request.error(taken.error().code);
     return;
   }
-  answer_created(std::move(request), parent, "", *std::move(fd), std::move(file));
+  answer_created(std::move(request), parent, "", {}, *std::move(fd), std::move(file));
 }
 
-void OpenPipeline::answer_created(Request request, const InodePtr& parent, const char* name, UniqueFd fd,
-                                  std::shared_ptr<OpenFile> file) {
+void OpenPipeline::answer_created(Request request, const InodePtr& parent, const char* name,
+                                  const FilterDecision& decision, UniqueFd fd, std::shared_ptr<OpenFile> file) {
   if (!file->locked()) file->plain = UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
   const AttributeRecord::Moment before = core_.attributes.now();
   auto found = core_.inodes.adopt(std::move(fd), parent, name);
@@ -331,12 +337,7 @@ void OpenPipeline::answer_created(Request request, const InodePtr& parent, const
   file->inode = found->inode;
   file->since = now();
   tell(core_, before, *found->inode, found->st);
-  const Subject subject{core_, *found->inode, lock_mode_for_open(file->flags), file->opener};
-  if (file->locked()) {
-    log_lock(subject, Duration::zero());
-  } else {
-    log_pass(subject, core_.filter.decide(core_.inodes.path(*found->inode)).reason);
-  }
+  note_granted(*file, decision, Duration::zero());
   fuse_file_info info{};
   prepare_info(request.native(), *file, found->st, info);
   info.fh = core_.files.add(file);

@@ -59,8 +59,9 @@ class OpenPipeline {
   void finish(Task task, std::shared_ptr<OpenFile> file);
   [[nodiscard]] bool leads_here(const Task& task, const struct stat& st);
   void answer(Task task, std::shared_ptr<OpenFile> file, const struct stat& st);
-  void answer_created(Request request, const InodePtr& parent, const char* name, UniqueFd fd,
-                      std::shared_ptr<OpenFile> file);
+  void answer_created(Request request, const InodePtr& parent, const char* name, const FilterDecision& decision,
+                      UniqueFd fd, std::shared_ptr<OpenFile> file);
+  void note_granted(OpenFile& file, const FilterDecision& decision, Duration waited);
   Status take_new(int fd, int flags, pid_t process, Hold& hold);
   void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);
   void forget_attributes(Inode& inode, const struct stat& st);

@@ -63,10 +63,11 @@ std::size_t ReleaseDesk::kept() const {
 }
 
 void ReleaseDesk::end(std::shared_ptr<OpenFile> file) {
-  const Subject subject{core_, *file->inode, lock_mode_for_open(file->flags), file->opener};
   const bool locked = file->locked();
   const Duration held = now() - file->since;
   const InodePtr inode = file->inode;
+  const std::string command = std::move(file->command);
+  const Subject subject{core_, *inode, lock_mode_for_open(file->flags), file->opener, command};
   file.reset();
   if (locked) log_unlock(subject, held);
 }
@@ -117,6 +118,7 @@ void ReleaseDesk::wait_for_work(TimePoint next_hold_look) {
 
 // Ends those of the batch that are not mapped and puts the others back.
 void ReleaseDesk::look(std::vector<Kept>& batch) {
+  mappings_->begin();
   std::map<pid_t, std::vector<Kept*>> by_process;
   for (Kept& kept : batch) by_process[kept.file->opener].push_back(&kept);
   for (auto& [process, files] : by_process) {

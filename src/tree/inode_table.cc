@@ -54,6 +54,11 @@ std::string make_key(const SourceMount& mount, const FileHandle& handle, const s
   return key;
 }
 
+std::string below(std::string path, std::string_view name) {
+  if (path != "/") path += '/';
+  return path += name;
+}
+
 }  // namespace
 
 Status InodeTable::open_root() {
@@ -184,12 +189,13 @@ std::string InodeTable::path_of(const Inode* inode) const {
 std::vector<std::string> InodeTable::paths(const Inode& inode) const {
   MutexLock lock(mutex_);
   std::vector<std::string> all;
-  for (const Inode::Name& name : inode.names_) {
-    std::string path = path_of(name.parent.get());
-    if (path != "/") path += '/';
-    all.push_back(path += name.name);
-  }
+  for (const Inode::Name& name : inode.names_) all.push_back(below(path_of(name.parent.get()), name.name));
   return all;
+}
+
+std::string InodeTable::path_in(const Inode& directory, std::string_view name) const {
+  MutexLock lock(mutex_);
+  return below(path_of(&directory), name);
 }
 
 std::string InodeTable::path(const Inode& inode) const {
@@ -199,10 +205,8 @@ std::string InodeTable::path(const Inode& inode) const {
 }
 
 std::string InodeTable::where(const InodePtr& parent, const char* name) const {
-  MutexLock lock(mutex_);
-  std::string path = path_of(parent.get());
-  const std::size_t base = source_.path() == "/" ? 1 : source_.path().size() + 1;
-  return path.size() < base ? std::string(name) : path.substr(base) + "/" + name;
+  const std::string path = path_in(*parent, name);
+  return path.substr(source_.path() == "/" ? 1 : source_.path().size() + 1);
 }
 
 Result<struct stat> InodeTable::stat_of(const Inode& inode) const {

@@ -52,6 +52,8 @@ class InodeTable {
   // name: nothing for `paths`; SOURCE's own with "(deleted)" for `path`, which else gives the newest.
   [[nodiscard]] std::vector<std::string> paths(const Inode& inode) const;
   [[nodiscard]] std::string path(const Inode& inode) const;
+  // The path that `name` has or would have in a directory.
+  [[nodiscard]] std::string path_in(const Inode& directory, std::string_view name) const;
 
   // The attributes of an object of the source as the mirror shows them.
   [[nodiscard]] Result<struct stat> stat_of(const Inode& inode) const;
