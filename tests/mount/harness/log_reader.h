@@ -25,11 +25,11 @@ struct LogEntry {
 
 // What to look for; empty members match everything.
 struct LogQuery {
-  std::string event;
-  std::string path;  // of the source, absolute
-  std::optional<pid_t> pid;
-  std::string mode;
-  std::string reason;
+  std::string event{};
+  std::string path{};  // of the source, absolute
+  std::optional<pid_t> pid{};
+  std::string mode{};
+  std::string reason{};
 };
 
 // Reads the log file of a daemon while that writes it.

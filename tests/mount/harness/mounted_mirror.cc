@@ -1,6 +1,8 @@
 #include "harness/mounted_mirror.h"
 
+#include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,6 +46,14 @@ int lines_in_proc(pid_t pid, const char* folder) {
   std::error_code error;
   const std::filesystem::directory_iterator entries("/proc/" + std::to_string(pid) + "/" + folder, error);
   return error ? -1 : static_cast<int>(std::distance(begin(entries), end(entries)));
+}
+
+bool is_path_only(const std::string& fdinfo) {
+  std::ifstream file(fdinfo);
+  for (std::string key, value; file >> key >> value;) {
+    if (key == "flags:") return (std::stoi(value, nullptr, 8) & O_PATH) != 0;
+  }
+  return false;
 }
 
 }  // namespace
@@ -127,7 +137,7 @@ void MountedMirror::adopt_background_daemon(Millis time) {
 }
 
 ::testing::AssertionResult MountedMirror::waits(pid_t pid, Millis time) const {
-  if (log_.wait_for({.event = "wait", .path = {}, .pid = pid, .mode = {}, .reason = {}}, time)) {
+  if (log_.wait_for({.event = "wait", .pid = pid}, time)) {
     return ::testing::AssertionSuccess();
   }
   return ::testing::AssertionFailure() << "no event=wait for process " << pid << " in the log:\n" << log_.text();
@@ -135,7 +145,7 @@ void MountedMirror::adopt_background_daemon(Millis time) {
 
 ::testing::AssertionResult MountedMirror::waits_for(const std::string& source_path, std::size_t count,
                                                     Millis time) const {
-  const LogQuery query{.event = "wait", .path = source_path, .pid = {}, .mode = {}, .reason = {}};
+  const LogQuery query{.event = "wait", .path = source_path};
   if (log_.wait_for_count(query, count, time)) return ::testing::AssertionSuccess();
   return ::testing::AssertionFailure() << log_.count(query) << " of " << count << " event=wait lines for "
                                        << source_path;
@@ -143,6 +153,19 @@ void MountedMirror::adopt_background_daemon(Millis time) {
 
 int MountedMirror::threads() const { return lines_in_proc(daemon_, "task"); }
 int MountedMirror::descriptors() const { return lines_in_proc(daemon_, "fd"); }
+
+bool MountedMirror::has_open(const std::string& source_path) const {
+  const struct stat wanted = stat_of(source_path);
+  const std::string proc = "/proc/" + std::to_string(daemon_);
+  for (const std::string& number : list_dir(proc + "/fd")) {
+    struct stat status {};
+    if (::stat((proc + "/fd/" + number).c_str(), &status) != 0) continue;
+    if (status.st_ino == wanted.st_ino && status.st_dev == wanted.st_dev && !is_path_only(proc + "/fdinfo/" + number)) {
+      return true;
+    }
+  }
+  return false;
+}
 
 int MountedMirror::unmount(int flags) const {
   Child child([&](Peer& test) { test.say(::umount2(mountpoint_.c_str(), flags) == 0 ? "0" : std::to_string(errno)); });
@@ -194,7 +217,7 @@ void MountedMirror::check_exit() {
 }
 
 void MountedMirror::check_log() const {
-  for (const LogEntry& entry : log_.matching({.event = "error", .path = {}, .pid = {}, .mode = {}, .reason = {}})) {
+  for (const LogEntry& entry : log_.matching({.event = "error"})) {
     const bool expected = std::any_of(expected_errors_.begin(), expected_errors_.end(), [&](const std::string& text) {
       return entry.line.find(text) != std::string::npos;
     });

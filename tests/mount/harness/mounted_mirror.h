@@ -38,10 +38,10 @@ std::ostream& operator<<(std::ostream& out, Passthrough passthrough);
 [[nodiscard]] std::string mount_helper_program();
 
 struct MirrorSetup {
-  std::vector<std::string> options;    // each as `-o OPTION`
-  std::vector<std::string> arguments;  // before SOURCE, as they are
+  std::vector<std::string> options{};    // each as `-o OPTION`
+  std::vector<std::string> arguments{};  // before SOURCE, as they are
   bool foreground = true;
-  ProgramSetup program;          // environment, limits, namespaces of the daemon
+  ProgramSetup program{};        // environment, limits, namespaces of the daemon
   Millis test_deadline{100000};  // after it the guardian ends the mirror; not scaled: ctest's own limit is not either
 };
 
@@ -76,6 +76,8 @@ class MountedMirror {
   // Threads and open descriptors of the daemon now.
   [[nodiscard]] int threads() const;
   [[nodiscard]] int descriptors() const;
+  // Whether the daemon has this source file open (an O_PATH descriptor does not open it).
+  [[nodiscard]] bool has_open(const std::string& source_path) const;
 
   // Unmounts and makes all the checks; the destructor does it if it was not called.
   void stop();

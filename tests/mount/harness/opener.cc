@@ -10,8 +10,8 @@
 namespace flockfs::test {
 namespace {
 
-void serve(Peer& test, const std::string& path, int flags, mode_t mode) {
-  UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC, mode));
+void serve(Peer& test, const std::function<int()>& open) {
+  UniqueFd fd(open());
   test.say(fd ? "open" : errno_name(errno));
   if (!fd) return;
   for (;;) {
@@ -31,7 +31,9 @@ void serve(Peer& test, const std::string& path, int flags, mode_t mode) {
 }  // namespace
 
 Opener::Opener(std::string path, int flags, mode_t mode)
-    : child_([=](Peer& test) { serve(test, path, flags, mode); }) {}
+    : Opener([=] { return ::open(path.c_str(), flags | O_CLOEXEC, mode); }) {}
+
+Opener::Opener(const std::function<int()>& open) : child_([&](Peer& test) { serve(test, open); }) {}
 
 ::testing::AssertionResult Opener::opens(Millis time) { return child_.says("open", time); }
 

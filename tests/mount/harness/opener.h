@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <sys/types.h>
 
+#include <functional>
 #include <string>
+#include <string_view>
 
 #include "harness/child.h"
 
@@ -13,6 +15,8 @@ namespace flockfs::test {
 class Opener {
  public:
   Opener(std::string path, int flags, mode_t mode = 0644);
+  // Opens by calling this, which returns a descriptor, or -1 and errno.
+  explicit Opener(const std::function<int()>& open);
 
   [[nodiscard]] pid_t pid() const { return child_.pid(); }
   [[nodiscard]] Child& child() { return child_; }

@@ -14,9 +14,9 @@
 namespace flockfs::test {
 
 struct ProgramSetup {
-  std::string directory;                 // where it runs; empty: where the test runs
-  std::vector<std::string> environment;  // NAME=value, added
-  std::function<void()> before_exec;     // in the child; for limits, ids, namespaces
+  std::string directory{};                 // where it runs; empty: where the test runs
+  std::vector<std::string> environment{};  // NAME=value, added
+  std::function<void()> before_exec{};     // in the child; for limits, ids, namespaces
 };
 
 // A program that runs with its output caught; killed at the end. Dies with the test.

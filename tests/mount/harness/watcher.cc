@@ -1,0 +1,64 @@
+#include "harness/watcher.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "harness/child.h"
+#include "harness/files.h"
+
+namespace flockfs::test {
+namespace {
+
+// Spins on each name in turn until it is there; says whether its first try of the lock was granted.
+void watch(Peer& test, const std::string& source, int count) {
+  for (int i = 0; i < count; ++i) {
+    const std::string path = source + "/new" + std::to_string(i);
+    int fd = -1;
+    while ((fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC)) < 0 && errno == ENOENT) {
+    }
+    ASSERT_GE(fd, 0) << errno_name(errno);
+    test.say(::flock(fd, LOCK_EX | LOCK_NB) == 0 ? "granted" : "refused");
+    ::close(fd);
+  }
+}
+
+void create(Peer& test, const std::string& mnt, int count) {
+  for (int i = 0; i < count; ++i) {
+    test.await("create");
+    const int access = i % 2 == 0 ? O_RDWR : O_WRONLY;
+    const UniqueFd fd = open_file(mnt + "/new" + std::to_string(i), access | O_CREAT | (i % 4 < 2 ? O_EXCL : 0));
+    test.await("close");
+  }
+}
+
+}  // namespace
+
+int names_seen_unlocked(const std::string& mnt, const std::string& source, int count) {
+  Child watcher([&](Peer& test) { watch(test, source, count); });
+  Child creator([&](Peer& test) { create(test, mnt, count); });
+  int unlocked = 0;
+  for (int i = 0; i < count; ++i) {
+    creator.say("create");
+    const auto word = watcher.hear();
+    if (!word) {
+      ADD_FAILURE() << "file " << i << " never turned up";
+      return -1;
+    }
+    if (*word != "refused") ++unlocked;
+    creator.say("close");
+  }
+  EXPECT_TRUE(watcher.ends_well());
+  EXPECT_TRUE(creator.ends_well());
+  return unlocked;
+}
+
+int mount_tmpfs(const std::string& path) {
+  return ::mount("tmpfs", path.c_str(), "tmpfs", 0, "mode=0755") == 0 ? 0 : errno;
+}
+
+}  // namespace flockfs::test
