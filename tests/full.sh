@@ -1,0 +1,50 @@
+#!/bin/bash
+# Everything at full size; under 90 minutes on two cores. sudo ./tests/full.sh
+#
+# What tests/run.sh does, with FLOCKFS_TEST_FULL=1, and then what CI leaves out altogether. CI does less in these places:
+#   NoFileIsTornInArchivesOfTheMirror              200 tar runs; CI 20
+#   CopiesOfTheMirrorOpenAndAgreeWithThemselves    200 copies of carbon's files; CI 40
+#   lint/tidy                                      the analyzer's usual depth; CI less (.ci/lint)
+#   the mount tests                                20 times in a row, and once with every core busy; CI once
+#   fresh Debian 12 and 13 (.ci/fresh-install)     demonstration, installation, mount(8); CI not at all
+# (tests/mount names its own sizes where it asks for FLOCKFS_TEST_FULL.)
+#
+# Says at the end which stage took how long; the exit status is not 0 if one failed.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+builds=${FLOCKFS_BUILD_ROOT:-$root/build-tests}
+export FLOCKFS_TEST_FULL=1
+
+((EUID == 0)) || { echo "full.sh: run me as root (sudo $0)" >&2; exit 1; }
+"$root/packaging/install-deps.sh" full
+
+failed=0 summary=()
+stage() {
+  local name=$1 began=$SECONDS verdict=passed
+  shift
+  printf '\n==== %s\n' "$name"
+  "$@" </dev/null || verdict=FAILED failed=1
+  summary+=("$(printf '%-40s %-7s %5d s' "$name" "$verdict" $((SECONDS - began)))")
+}
+
+mount_tests() { ctest --test-dir "$builds/gcc" -L mount -j "$(nproc)" --output-on-failure "$@"; }
+
+busy_mount_tests() (
+  burners=()
+  trap 'kill "${burners[@]}"' EXIT
+  for ((core = 0; core < $(nproc); ++core)); do
+    while :; do :; done &
+    burners+=($!)
+  done
+  mount_tests
+)
+
+stage "tests/run.sh at full size" "$root/tests/run.sh"
+stage "mount tests, 20 times" mount_tests --repeat until-fail:20 --quiet
+stage "mount tests, every core busy" busy_mount_tests
+stage "fresh Debian 12" "$root/.ci/fresh-install" bookworm
+stage "fresh Debian 13" "$root/.ci/fresh-install" trixie
+
+printf '\n'
+printf '%s\n' "${summary[@]}"
+exit "$failed"
