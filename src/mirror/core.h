@@ -16,6 +16,7 @@
 
 namespace flockfs {
 
+class BlockingPool;
 class OpenPipeline;
 class ReleaseDesk;
 
@@ -38,6 +39,7 @@ struct Core {
   Registry<OpenFile> files;
   Registry<DirStream> directories;
   fuse_session* session = nullptr;
+  BlockingPool* pool = nullptr;
   OpenPipeline* opens = nullptr;
   ReleaseDesk* releases = nullptr;
 

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <memory>
 
+#include "base/blocking_pool.h"
 #include "mirror/clients.h"
 #include "mirror/handlers.h"
 #include "mirror/open_pipeline.h"
@@ -80,22 +82,43 @@ Status set_attributes(Core& core, Request& request, const InodePtr& inode, const
   return {};
 }
 
+void answer_changed(Core& core, Request& request, const InodePtr& inode, const Status& done) {
+  if (!done) {
+    request.error(done.error().code);
+    return;
+  }
+  const AttributeRecord::Moment before = core.attributes.now();
+  auto st = core.inodes.stat_of(*inode);
+  if (!st) {
+    request.error(st.error().code);
+    return;
+  }
+  tell(core, before, *inode, *st);
+  // The kernel takes this answer even if it comes late (unlike others: fuse_do_setattr), so it must not be kept.
+  request.attributes(*st, 0);
+}
+
+// A truncation by path that found the lock taken, to be tried again by a thread that may sleep.
+void truncate_later(Core& core, Request& request, const InodePtr& inode, off_t size) {
+  auto shared = std::make_shared<Request>(std::move(request));
+  const bool started = core.pool->run([&core, shared, inode, size] {
+    const Caller caller = shared->caller();
+    answer_changed(core, *shared, inode,
+                   core.opens->truncate_patiently(inode, size, caller, process_of(shared->tid())));
+  });
+  if (!started) shared->error(EAGAIN);
+}
+
 void setattr(fuse_req_t native, fuse_ino_t node, struct stat* wanted, int which, fuse_file_info* info) {
   serve(native, [&](Core& core, Request& request) {
     const InodePtr inode = core.inode(node);
-    if (auto done = set_attributes(core, request, inode, *wanted, which, info); !done) {
-      request.error(done.error().code);
+    const Status done = set_attributes(core, request, inode, *wanted, which, info);
+    const bool by_path = (which & FUSE_SET_ATTR_SIZE) != 0 && info == nullptr;
+    if (!done && done.error().code == EAGAIN && by_path) {
+      truncate_later(core, request, inode, wanted->st_size);
       return;
     }
-    const AttributeRecord::Moment before = core.attributes.now();
-    auto st = core.inodes.stat_of(*inode);
-    if (!st) {
-      request.error(st.error().code);
-      return;
-    }
-    tell(core, before, *inode, *st);
-    // The kernel takes this answer even if it comes late (unlike others: fuse_do_setattr), so it must not be kept.
-    request.attributes(*st, 0);
+    answer_changed(core, request, inode, done);
   });
 }
 

@@ -84,6 +84,7 @@ Status MountedMirror::start() {
   if (!locks_) return errno_error("cannot start a thread");
   opens_.emplace(core_, *locks_, slow_);
   releases_.emplace(core_);
+  core_.pool = &pool_;
   core_.opens = &*opens_;
   core_.releases = &*releases_;
   stop_signals_ = stop_signals();

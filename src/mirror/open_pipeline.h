@@ -33,6 +33,9 @@ class OpenPipeline {
   // truncate(2) by path: a write, so under the exclusive lock, which is only tried: the kernel holds the inode, so whoever
   // has the lock through this mirror could not finish while we waited. EAGAIN if somebody has it.
   Status truncate(const InodePtr& inode, off_t size, const Caller& caller, pid_t process);
+  // The same for a thread that may sleep: goes on for the milliseconds in which a lock may still be taken although the
+  // close(2) that frees it has returned.
+  Status truncate_patiently(const InodePtr& inode, off_t size, const Caller& caller, pid_t process);
 
   // Called at each lookup's answer.
   void looked_up(pid_t tid, const InodePtr& parent, const char* name, const Inode& inode) {
@@ -62,6 +65,7 @@ class OpenPipeline {
   void answer_created(Request request, const InodePtr& parent, const char* name, const FilterDecision& decision,
                       UniqueFd fd, std::shared_ptr<OpenFile> file);
   void note_granted(OpenFile& file, const FilterDecision& decision, Duration waited);
+  Status take_to_truncate(const InodePtr& inode, int fd, pid_t process, Hold& hold);
   Status take_new(int fd, int flags, pid_t process, Hold& hold);
   void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);
   void forget_attributes(Inode& inode, const struct stat& st);

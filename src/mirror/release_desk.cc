@@ -53,13 +53,20 @@ void ReleaseDesk::submit(std::shared_ptr<OpenFile> file) {
     return;
   }
   MutexLock lock(mutex_);
-  queue_.push_back({std::move(file), TimePoint{}, kFirstPause});
+  queue_.push_back({std::move(file), TimePoint{}, kFirstPause, false});
   changed_.notify_one();
 }
 
 std::size_t ReleaseDesk::kept() const {
   MutexLock lock(mutex_);
-  return queue_.size() + looking_;
+  return queue_.size() + looking_.size();
+}
+
+bool ReleaseDesk::unlooked(const Inode& inode) const {
+  MutexLock lock(mutex_);
+  return std::any_of(looking_.begin(), looking_.end(), [&](const InodePtr& at) { return at.get() == &inode; }) ||
+         std::any_of(queue_.begin(), queue_.end(),
+                     [&](const Kept& kept) { return !kept.looked && kept.file->inode.get() == &inode; });
 }
 
 void ReleaseDesk::end(std::shared_ptr<OpenFile> file) {
@@ -79,16 +86,21 @@ void ReleaseDesk::run() {
     batch.clear();
     {
       MutexLock lock(mutex_);
-      looking_ = 0;
       if (stop_) return;
       wait_for_work(next_hold_look);
       const TimePoint at = now();
       auto due = std::partition(queue_.begin(), queue_.end(), [at](const Kept& kept) { return kept.look_at > at; });
       std::move(due, queue_.end(), std::back_inserter(batch));
       queue_.erase(due, queue_.end());
-      looking_ = batch.size();
+      for (const Kept& kept : batch) {
+        if (!kept.looked) looking_.push_back(kept.file->inode);
+      }
     }
-    if (!batch.empty()) look(batch);
+    if (!batch.empty()) {
+      look(batch);
+      MutexLock lock(mutex_);
+      looking_.clear();
+    }
     if (now() >= next_hold_look) {
       warn_of_long_holds();
       next_hold_look = now() + kHoldLook;
@@ -133,7 +145,7 @@ void ReleaseDesk::look(std::vector<Kept>& batch) {
       }
       const Duration pause = kept->pause;
       MutexLock lock(mutex_);
-      queue_.push_back({std::move(kept->file), now() + pause, std::min<Duration>(pause * 2, kLongestPause)});
+      queue_.push_back({std::move(kept->file), now() + pause, std::min<Duration>(pause * 2, kLongestPause), true});
     }
   }
 }

@@ -39,6 +39,9 @@ class ReleaseDesk {
     if (asleep_.load(std::memory_order_seq_cst)) wake();
   }
 
+  // Whether a file of this inode was submitted whose mappings have not been looked at yet.
+  [[nodiscard]] bool unlooked(const Inode& inode) const;
+
   // Files kept for their mappings or not looked at yet.
   [[nodiscard]] std::size_t kept() const;
 
@@ -47,6 +50,7 @@ class ReleaseDesk {
     std::shared_ptr<OpenFile> file;
     TimePoint look_at;
     Duration pause{};
+    bool looked = false;
   };
 
   void run();
@@ -63,7 +67,7 @@ class ReleaseDesk {
   mutable Mutex mutex_;
   CondVar changed_;
   std::vector<Kept> queue_ GUARDED_BY(mutex_);
-  std::size_t looking_ GUARDED_BY(mutex_) = 0;  // taken out of the queue by the thread
+  std::vector<InodePtr> looking_ GUARDED_BY(mutex_);  // of files that the thread looks at for the first time
   bool stop_ GUARDED_BY(mutex_) = false;
   std::atomic<bool> asleep_{false};  // nothing was open and nothing queued: the thread waits without a timer
 };
