@@ -17,7 +17,7 @@ struct Error {
 
   // "context: strerror(code)", or one of the two if the other says nothing.
   [[nodiscard]] std::string message() const {
-    const std::string reason = code == 0 ? std::string{} : std::generic_category().message(code);
+    std::string reason = code == 0 ? std::string{} : std::generic_category().message(code);
     if (context.empty()) return reason;
     return reason.empty() ? context : context + ": " + reason;
   }

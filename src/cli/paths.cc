@@ -47,15 +47,16 @@ Error option_error(std::string_view option, const std::string& message) {
   return Error{0, "option '" + std::string(option) + "': " + message};
 }
 
+std::string outside_source(const std::string& path, const std::string& resolved, const std::string& source) {
+  const std::string message = "'" + path + "' is outside SOURCE '" + source + "'";
+  return resolved == path ? message : message + " (it is '" + resolved + "')";
+}
+
 Status resolve_below_source(std::string_view option, const std::string& source, std::vector<std::string>& paths) {
   for (std::string& path : paths) {
     auto resolved = make_canonical(fs::path(source) / path);  // "/" keeps a path that is absolute
     if (!resolved.ok()) return option_error(option, resolved.error().message());
-    if (!is_at_or_below(*resolved, source)) {
-      std::string message = "'" + path + "' is outside SOURCE '" + source + "'";
-      if (*resolved != path) message += " (it is '" + *resolved + "')";
-      return option_error(option, message);
-    }
+    if (!is_at_or_below(*resolved, source)) return option_error(option, outside_source(path, *resolved, source));
     path = std::move(resolved).value();
   }
   return {};
