@@ -112,6 +112,11 @@ bool BlockingPool::run(std::function<void()> job) {
   return false;
 }
 
+void BlockingPool::wait_idle() {
+  MutexLock lock(mutex_);
+  while (!jobs_.empty() || idle_ < threads_) ended_.wait(mutex_);
+}
+
 unsigned BlockingPool::threads() const {
   MutexLock lock(mutex_);
   return threads_;
@@ -160,6 +165,7 @@ std::optional<std::function<void()>> BlockingPool::next_job() {
   const auto deadline = std::chrono::steady_clock::now() + keep_idle_;
   MutexLock lock(mutex_);
   ++idle_;
+  ended_.notify_all();
   while (jobs_.empty() && !stopping_ && std::chrono::steady_clock::now() < deadline) work_.wait_until(mutex_, deadline);
   --idle_;
   if (jobs_.empty()) return std::nullopt;

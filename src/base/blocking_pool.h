@@ -39,6 +39,10 @@ class BlockingPool {
   // system refuses one (EAGAIN: TasksMax, RLIMIT_NPROC, memory). Never waits for a thread.
   [[nodiscard]] bool run(std::function<void()> job) EXCLUDES(mutex_, poke_mutex_);
 
+  // Returns when no job runs or waits for its thread: then nothing that jobs refer to is used any more. For the end, when no
+  // run() comes any more.
+  void wait_idle() EXCLUDES(mutex_);
+
   // Threads that exist now, idle ones included; without the one that repeats signals.
   [[nodiscard]] unsigned threads() const EXCLUDES(mutex_);
 
@@ -46,7 +50,7 @@ class BlockingPool {
   friend class InterruptiblePoint;
   struct Start;
 
-  static void* thread_main(void* start);
+  static void* thread_main(void* argument);
   static void* poker_main(void* pool);
   void work(std::function<void()> job) EXCLUDES(mutex_);
   std::optional<std::function<void()>> next_job() EXCLUDES(mutex_);

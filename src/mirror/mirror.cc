@@ -176,6 +176,7 @@ MountedMirror::~MountedMirror() {
     log_close();
     std::_Exit(1);
   }
+  pool_.wait_idle();    // what still runs there answers and ends opens
   connection_.reset();  // from here on clients get ENOTCONN
   releases_.reset();
   core_.files.clear();
