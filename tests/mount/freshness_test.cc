@@ -241,21 +241,6 @@ TEST_P(FreshnessTest, UnlinkedOpenFileCanBeReopenedThroughProc) {
   }));
 }
 
-TEST_P(FreshnessTest, TemporaryFileCanBeReopenedThroughProc) {
-  mount_with_long_caches();
-  EXPECT_TRUE(in_child([&] {
-    int reader = -1;
-    {
-      const UniqueFd fd = open_file(mnt(), O_TMPFILE | O_WRONLY, 0600);
-      ASSERT_EQ(::write(fd.get(), "text", 4), 4);
-      reader = ::open(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), O_PATH);
-    }
-    // The writing descriptor is closed, so its lock is free; the O_PATH one keeps the file.
-    const UniqueFd again = open_file("/proc/self/fd/" + std::to_string(reader), O_RDONLY);
-    EXPECT_EQ(read_all(again.get()), "text");
-  }));
-}
-
 TEST_P(FreshnessTest, StatWithoutOpenIsNoOlderThanTheCache) {
   write_file(source("f"), "one");
   mount({.options = {"attr_timeout=0", "entry_timeout=0"}});

@@ -7,28 +7,37 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 
 #include "harness/mounted_mirror.h"
 
 namespace flockfs::test {
 namespace {
 
+// Not a failed assertion: those in an Environment make the tests count as skipped.
+void require(bool condition, const std::string& what) {
+  if (condition) return;
+  std::fprintf(stderr, "the mount tests cannot run: %s (%s)\n", what.c_str(), std::strerror(errno));
+  std::exit(1);
+}
+
 // What every test stands on; not set up when tests are only listed.
 class TestGround : public ::testing::Environment {
  public:
   void SetUp() override {
-    ASSERT_EQ(::geteuid(), 0u) << "the mount tests need root";
-    ASSERT_EQ(::access("/dev/fuse", R_OK | W_OK), 0) << "the mount tests need /dev/fuse";
-    ASSERT_EQ(::access(flockfs_program().c_str(), X_OK), 0) << flockfs_program() << " (FLOCKFS_BIN): not built?";
+    require(::access("/dev/fuse", R_OK | W_OK) == 0, "/dev/fuse");
+    require(::access(flockfs_program().c_str(), X_OK) == 0, flockfs_program() + " from the build or $FLOCKFS_BIN");
     // A mount namespace of its own: the tests cannot leave mounts behind, and see none of another test.
-    ASSERT_EQ(::unshare(CLONE_NEWNS), 0) << std::strerror(errno);
-    ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0) << std::strerror(errno);
+    require(::unshare(CLONE_NEWNS) == 0, "unshare; are you root?");
+    require(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0, "making / private");
     if (::access("/sys/fs/fuse/connections", F_OK) == 0) {
       ::mount("fusectl", "/sys/fs/fuse/connections", "fusectl", 0, nullptr);  // EBUSY: it is there
     }
     // Daemons that go to the background become children of the test, so that it sees their exit status.
-    ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1), 0) << std::strerror(errno);
+    require(::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "PR_SET_CHILD_SUBREAPER");
     const rlimit no_core{0, 0};
     ::setrlimit(RLIMIT_CORE, &no_core);
     ::umask(022);

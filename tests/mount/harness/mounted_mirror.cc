@@ -62,8 +62,8 @@ std::ostream& operator<<(std::ostream& out, Passthrough passthrough) {
   return out << (passthrough == Passthrough::kAuto ? "auto" : "off");
 }
 
-std::string flockfs_program() { return program_from("FLOCKFS_BIN", FLOCKFS_BUILT_BIN); }
-std::string mount_helper_program() { return program_from("MOUNT_FLOCKFS_BIN", FLOCKFS_BUILT_MOUNT_HELPER); }
+std::string flockfs_program() { return program_from("FLOCKFS_BIN", BUILT_FLOCKFS); }
+std::string mount_helper_program() { return program_from("MOUNT_FLOCKFS_BIN", BUILT_MOUNT_FLOCKFS); }
 
 std::vector<std::string> sanitizer_environment(const std::string& scratch) {
   const std::string reports = "log_path=" + scratch + "/sanitizer";
