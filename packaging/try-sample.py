@@ -77,7 +77,7 @@ def flaw(name, data):
         return f"{len(blocks)} blocks, some of them nothing that was ever written"
     runs = [(stamp, len(list(group))) for stamp, group in itertools.groupby(stamps)]
     if len(runs) > 1:
-        return ", then ".join(f"{length} blocks of version {version}" for (version, _), length in runs)
+        return ", then ".join(f"{length} block{'s' * (length > 1)} of version {version}" for (version, _), length in runs)
     version, count = stamps[0]
     if blocks != content(name, version, count):
         return f"{len(blocks)} blocks of version {version}, which has {count}"
@@ -99,6 +99,7 @@ def check(archives):
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     action, *arguments = sys.argv[1:]
     if action == "make":
         make(*arguments)

@@ -5,11 +5,11 @@
 #   sudo ./packaging/try.sh DIR [ARCHIVE]      archives DIR through a read-only locking mirror into ARCHIVE (a tar file;
 #                                              default: a new one in the current directory; nothing is overwritten)
 #
-# Installs what is missing, builds into build/, mounts a mirror below a temporary directory, runs tar on it, shows what was
-# locked and who had to wait, unmounts. Can be run again. Ctrl-C at any time cleans up as well.
+# Installs what is missing, builds into build/, mounts a mirror below a temporary directory, runs tar on it, shows what
+# was locked and who had to wait, unmounts. Can be run again. Ctrl-C at any time cleans up as well.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-flockfs=$root/build/src/cli/flockfs
+flockfs=$root/build/bin/flockfs
 sample=$root/packaging/try-sample.py
 writers=3
 archives=5        # of the mirror
@@ -100,18 +100,28 @@ mirror() {
 
 count() { grep -c "event=$1 " "$log" || true; }
 
-# The log's lines of event $1, at most $2 of them, with the names as the mirror has them.
-lines() { grep "event=$1 " "$log" | sed "s/^time=[^ ]* //; s|$work/source/||" | head -n "$2" | sed 's/^/    /' || true; }
+# The log's lines of event $1, at most $2 of them.
+lines() { grep "event=$1 " "$log" | sed 's/^time=[^ ]* //' | head -n "$2" | sed 's/^/    /' || true; }
 
+# The longest wait: "11.913 ms for /path".
+longest_wait() {
+  sed -n 's/.*event=lock path="\(.*\)" mode=.* wait_ms=\([0-9.]*\) .*/\2 ms for \1/p' "$log" | sort -rn | head -n 1
+}
+
+# From the daemon's log, once it has written all of it.
 show_log() {
-  say "What flockfs did meanwhile, by its log: $(count lock) locks, $(count wait) of them after waiting for a writer."
+  local try
+  for try in {1..100}; do
+    ! grep -q 'event=unmounted ' "$log" || break
+    sleep 0.1
+  done
+  say "What flockfs did meanwhile, by its log: $(count lock) files locked, $(count wait) times somebody had to wait."
   if (($(count wait))); then
+    say "    (the longest wait: $(longest_wait))"
     lines wait 2
-    grep 'event=lock ' "$log" | grep -v 'wait_ms=0[. ]' | head -n 1 >"$work/waited" || true
-    log=$work/waited lines lock 1
   fi
-  (($(count wait))) || lines lock 3
-  lines unlock 1
+  lines lock 2
+  lines unlock 2
 }
 
 # --- a directory of the user's -------------------------------------------------------------------------------------
@@ -129,7 +139,7 @@ archive_directory() {
   local ticks=0 status=0
   while kill -0 "${pids[-1]}" 2>/dev/null; do
     sleep 0.1
-    ((++ticks % 100)) || say "  (tar is at it; the last that waited: $(lines wait 1000000 | tail -n 1))"
+    ((++ticks % 100)) || say "  (tar is still at it; the last wait:$(lines wait 1000000 | tail -n 1 | tr -s ' '))"
   done
   wait "${pids[-1]}" || status=$?
   unset 'pids[-1]'
@@ -144,7 +154,7 @@ if [[ $dir ]]; then
   mirror "$dir" -o ro
   archive_directory
   unmount
-  say "  $archive: $(tar --force-local -tf "$archive" | grep -vc '/$' || true) files, $(du -h "$archive" | cut -f1)"
+  say "  $archive: $(tar --force-local -tvf "$archive" | grep -c ^- || true) files, $(du -h "$archive" | cut -f1)"
   say
   show_log
   exit 0
@@ -157,18 +167,19 @@ for ((writer = 0; writer < writers; ++writer)); do
   pids+=($!)
 done
 say
-say "A sample tree of $(ls "$work/source" | wc -l) files; $writers writers keep rewriting them, each file under flock(2)."
+say "A sample tree: $(ls "$work/source" | wc -l) files, and $writers writers that keep rewriting them under flock(2)."
 say
 cd "$work"
 
-say "  tar of the plain source (tar knows nothing of locks):"
+say "  tar of the plain source, since tar knows nothing of locks:"
 for ((run = 1, torn = 0; run <= plain_most && !torn; ++run)); do
   tar -cf plain.tar -C source . 2>/dev/null || true # "file changed as we read it": that is the point
   python3 "$sample" check plain.tar >verdict || torn=$run
 done
-say "    $(<verdict)$( ((torn <= 1)) || echo " (in archive number $torn; those before it were whole by luck)")"
+say "    $(<verdict)"
+((torn <= 1)) || say "    (that is archive number $torn; those before it were whole by luck)"
 
-say "  tar of the mirror (flockfs source mirror), $archives times:"
+say "  tar of the mirror, $archives times, after \"flockfs source mirror\":"
 mirror "$work/source"
 for ((run = 1; run <= archives; ++run)); do
   tar -cf "mirror-$run.tar" -C mirror .
