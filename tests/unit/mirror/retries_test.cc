@@ -1,0 +1,64 @@
+#include "mirror/retries.h"
+
+#include "tree/temp_tree.h"
+
+namespace flockfs {
+namespace {
+
+constexpr pid_t kThread = 100;
+constexpr pid_t kOther = 101;
+
+class RetriesTest : public TempTree {
+ protected:
+  Retries retries_;
+};
+
+TEST_F(RetriesTest, TheSecondTryIsKnownByItsName) {
+  write("a", "x");
+  const InodePtr old = look("a").inode;
+  retries_.remember(kThread, old, table_->names(*old));
+  write("b", "y");
+  ASSERT_EQ(::rename(at("b").c_str(), at("a").c_str()), 0);
+  const InodePtr fresh = look("a").inode;
+  ASSERT_NE(fresh, old);
+  EXPECT_TRUE(retries_.take(kThread, *fresh, table_->names(*fresh)));
+}
+
+TEST_F(RetriesTest, ItIsKnownOnce) {
+  write("a", "x");
+  const InodePtr inode = look("a").inode;
+  retries_.remember(kThread, inode, table_->names(*inode));
+  EXPECT_TRUE(retries_.take(kThread, *inode, table_->names(*inode)));
+  EXPECT_FALSE(retries_.take(kThread, *inode, table_->names(*inode)));
+}
+
+TEST_F(RetriesTest, AnotherThreadsFirstTryIsNone) {
+  write("a", "x");
+  const InodePtr inode = look("a").inode;
+  retries_.remember(kThread, inode, table_->names(*inode));
+  EXPECT_FALSE(retries_.take(kOther, *inode, table_->names(*inode)));
+}
+
+TEST_F(RetriesTest, TheSameThreadsNextFileIsNone) {
+  write("a", "x");
+  write("b", "x");
+  const InodePtr inode = look("a").inode;
+  const InodePtr next = look("b").inode;
+  retries_.remember(kThread, inode, table_->names(*inode));
+  EXPECT_FALSE(retries_.take(kThread, *next, table_->names(*next)));
+}
+
+TEST_F(RetriesTest, WhatTheLookupInBetweenFoundStaysOpenable) {
+  write("a", "x");
+  const InodePtr old = look("a").inode;
+  retries_.remember(kThread, old, table_->names(*old));
+  ASSERT_EQ(::unlink(at("a").c_str()), 0);
+  write("a", "second");
+  const InodePtr second = look("a").inode;
+  retries_.looked_up(kThread, table_->root(), "a", *second);
+  ASSERT_EQ(::unlink(at("a").c_str()), 0);  // replaced once more before the second try
+  EXPECT_TRUE(second->open(O_RDONLY).ok());
+}
+
+}  // namespace
+}  // namespace flockfs
