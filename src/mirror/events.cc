@@ -1,10 +1,14 @@
 #include "mirror/events.h"
 
+#include <string>
+
 #include "base/log.h"
 #include "mirror/clients.h"
 
 namespace flockfs {
 namespace {
+
+constexpr std::size_t kMostHolderBytes = 80;
 
 LogLine begin(std::string_view event, const Subject& subject) {
   LogLine line(event);
@@ -36,6 +40,15 @@ void log_pass(const Subject& subject, PassReason reason) {
 void log_wait(const Subject& subject) {
   if (!log_enabled(LogLevel::kInfo)) return;
   LogLine line = begin("wait", subject);
+  // Who holds it through this mirror. The kernel's list of all locks takes milliseconds to read: not here.
+  std::string holders;
+  for (const auto& file : subject.core.files.pick([&](const OpenFile& open) {
+         return open.locked() && open.inode.get() == &subject.inode && open.opener != 0;
+       })) {
+    if (holders.size() > kMostHolderBytes) break;
+    holders += (holders.empty() ? "" : ",") + std::to_string(file->opener);
+  }
+  if (!holders.empty()) line.text("blocked_by", holders);
   end(LogLevel::kInfo, line, subject);
 }
 
