@@ -93,10 +93,21 @@ MappedFile parse_maps_line(std::string_view line) {
   return {makedev(major_number, minor_number), ino};
 }
 
+void Mappings::begin(std::int64_t now_ns) {
+  now_ns_ = now_ns;
+  all_.reset();
+  recent_.remember(now_ns);
+}
+
 std::set<ino_t> Mappings::of(pid_t process, std::int64_t opened_at_ns) {
+  std::set<ino_t> found;
+  if (const auto made_since = recent_.since(opened_at_ns, now_ns_)) {
+    if (process > 0) add_process(process, found);
+    for (const pid_t number : *made_since) add_process(number, found);
+    return found;
+  }
   const auto started = process > 0 ? started_ns(process) : std::nullopt;
   if (!started || *started > opened_at_ns) return all();
-  std::set<ino_t> found;
   add_process(process, found);
   add_descendants(process, found);
   return found;

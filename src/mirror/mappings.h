@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "mirror/recent_processes.h"
 
 namespace flockfs {
 
@@ -24,13 +25,14 @@ class Mappings {
  public:
   explicit Mappings(dev_t mirror) : mirror_(mirror) {}
 
-  // The inode numbers of the mirror that `process` and its descendants have mapped. If the process is gone, or another one
-  // has its number (it started after `opened_at`, CLOCK_BOOTTIME), whoever it was may have left the mapping to a child that has
-  // another parent now: then those of all processes, read once for all such questions since begin().
-  [[nodiscard]] std::set<ino_t> of(pid_t process, std::int64_t opened_at_ns);
+  // A new round of questions, about files whose RELEASE has come: what was read of all processes is out of date.
+  void begin(std::int64_t now_ns);
 
-  // A new round of questions: what was read of all processes is out of date.
-  void begin() { all_.reset(); }
+  // The inode numbers of the mirror that `process` and those who may have inherited a mapping from it have mapped: who was
+  // made since it opened the file (at `opened_at_ns`, CLOCK_BOOTTIME); where that is not known, its descendants; and if it is
+  // gone (or another has its number: it started later), so that a child of it may have another parent by now, all
+  // processes, read once for all such questions of a round.
+  [[nodiscard]] std::set<ino_t> of(pid_t process, std::int64_t opened_at_ns);
 
  private:
   void add_process(pid_t process, std::set<ino_t>& found);
@@ -38,6 +40,8 @@ class Mappings {
   const std::set<ino_t>& all();
 
   const dev_t mirror_;
+  RecentProcesses recent_;
+  std::int64_t now_ns_ = 0;
   std::vector<char> buffer_;
   std::optional<std::set<ino_t>> all_;
 };

@@ -130,7 +130,7 @@ void ReleaseDesk::wait_for_work(TimePoint next_hold_look) {
 
 // Ends those of the batch that are not mapped and puts the others back.
 void ReleaseDesk::look(std::vector<Kept>& batch) {
-  mappings_->begin();
+  mappings_->begin(boot_time_ns());
   std::map<pid_t, std::vector<Kept*>> by_process;
   for (Kept& kept : batch) by_process[kept.file->opener].push_back(&kept);
   for (auto& [process, files] : by_process) {
