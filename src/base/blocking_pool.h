@@ -39,8 +39,8 @@ class BlockingPool {
   // system refuses one (EAGAIN: TasksMax, RLIMIT_NPROC, memory). Never waits for a thread.
   [[nodiscard]] bool run(std::function<void()> job) EXCLUDES(mutex_, poke_mutex_);
 
-  // Returns when no job runs or waits for its thread: then nothing that jobs refer to is used any more. For the end, when no
-  // run() comes any more.
+  // Returns when no job runs or waits for its thread: then nothing that jobs refer to is used any more. For the end,
+  // when no run() comes any more.
   void wait_idle() EXCLUDES(mutex_);
 
   // Threads that exist now, idle ones included; without the one that repeats signals.

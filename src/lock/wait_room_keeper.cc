@@ -147,8 +147,8 @@ void WaitRoom::look_at_signals(const WaitPtr& wait) {
 }
 
 void WaitRoom::attend(const FileId& file, TimePoint at) {
+  next_attention_ = attended_.empty() ? at : std::min(next_attention_, at);
   attended_.insert(file);
-  next_attention_ = attended_.size() == 1 ? at : std::min(next_attention_, at);
   wake_keeper(at);
 }
 

@@ -29,7 +29,12 @@ using std::chrono::seconds;
 constexpr seconds kDeadline{20};
 
 // How many times longer things take under a sanitizer.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define FLOCKFS_TEST_IS_SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(FLOCKFS_TEST_IS_SANITIZED)
 constexpr int kSlower = 10;
 #else
 constexpr int kSlower = 1;
