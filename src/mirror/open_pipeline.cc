@@ -100,6 +100,7 @@ void OpenPipeline::open_now(Task task) {
   }
   auto fd = task.inode->open(source_flags(task.flags) | O_NONBLOCK);
   if (!fd && fd.error().code == EWOULDBLOCK) {
+    log_wait(task.subject(core_));
     open_slowly(std::move(task));
     return;
   }
@@ -108,7 +109,6 @@ void OpenPipeline::open_now(Task task) {
 }
 
 void OpenPipeline::open_slowly(Task task) {
-  log_wait(task.subject(core_));
   const int flags = source_flags(task.flags);
   const pid_t tid = task.tid;
   const InodePtr inode = task.inode;

@@ -1,6 +1,6 @@
 #include "mirror/release_desk.h"
 
-#include <time.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <iterator>
@@ -80,6 +80,7 @@ void ReleaseDesk::end(std::shared_ptr<OpenFile> file) {
 }
 
 void ReleaseDesk::run() {
+  ::prctl(PR_SET_NAME, "flockfs-desk");
   TimePoint next_hold_look = now();
   std::vector<Kept> batch;
   for (;;) {
