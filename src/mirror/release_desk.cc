@@ -144,6 +144,7 @@ void ReleaseDesk::look(std::vector<Kept>& batch) {
         end(std::move(kept->file));
         continue;
       }
+      warn_if_long(*kept->file);
       const Duration pause = kept->pause;
       MutexLock lock(mutex_);
       queue_.push_back({std::move(kept->file), now() + pause, std::min<Duration>(pause * 2, kLongestPause), true});
@@ -153,11 +154,15 @@ void ReleaseDesk::look(std::vector<Kept>& batch) {
 
 void ReleaseDesk::warn_of_long_holds() {
   const TimePoint old = now() - core_.config.hold_warn;
-  const auto long_held = core_.files.pick([old](const OpenFile& file) { return file.locked() && file.since < old; });
-  for (const auto& file : long_held) {
-    if (file->warned.exchange(true)) continue;
-    log_held({core_, *file->inode, lock_mode_for_open(file->flags), file->opener}, now() - file->since);
+  for (const auto& file : core_.files.pick([old](const OpenFile& open) { return open.locked() && open.since < old; })) {
+    warn_if_long(*file);
   }
+}
+
+void ReleaseDesk::warn_if_long(OpenFile& file) {
+  const Duration held = now() - file.since;
+  if (held < core_.config.hold_warn || file.warned.exchange(true)) return;
+  log_held({core_, *file.inode, lock_mode_for_open(file.flags), file.opener, file.command}, held);
 }
 
 }  // namespace flockfs

@@ -58,6 +58,7 @@ class ReleaseDesk {
   void wait_for_work(TimePoint next_hold_look) REQUIRES(mutex_);
   void look(std::vector<Kept>& batch);
   void warn_of_long_holds();
+  void warn_if_long(OpenFile& file);
   void end(std::shared_ptr<OpenFile> file);
 
   Core& core_;

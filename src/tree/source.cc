@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <fstream>
 #include <functional>
 
 #include "base/log.h"
@@ -205,8 +206,14 @@ ino_t Source::shown_ino(dev_t dev, ino_t ino) const {
 Status prepare_limits() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error("cannot read the limit of open files");
-  limit.rlim_cur = limit.rlim_max;
-  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error("cannot raise the limit of open files");
+  // With the right to, as high as the machine goes (fs.nr_open); else as high as this process may.
+  rlim_t most = 0;
+  std::ifstream("/proc/sys/fs/nr_open") >> most;
+  const rlimit highest{std::max(most, limit.rlim_max), std::max(most, limit.rlim_max)};
+  if (::setrlimit(RLIMIT_NOFILE, &highest) != 0) {
+    limit.rlim_cur = limit.rlim_max;
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error("cannot raise the limit of open files");
+  }
   return drop_resource_capability();
 }
 
