@@ -93,25 +93,25 @@ constexpr auto kAdds = Repeat::kAdds;
 
 // name, letter, argument, default, help, group, spelling, repeat, apply
 constexpr std::array kOptions{
-    OptionSpec{"prefix", 0, "PATH", "", "lock only PATH and what is below it", kLocking, kEverywhere, kAdds,
+    OptionSpec{"prefix", 0, "PATH", "all", "lock only PATH and below", kLocking, kEverywhere, kAdds,
                [](std::string_view value, CommandLine& out) { return add_path(value, out.mirror.prefixes); }},
-    OptionSpec{"exclude", 0, "PATH", "", "do not lock PATH and what is below it", kLocking, kEverywhere, kAdds,
+    OptionSpec{"exclude", 0, "PATH", "none", "do not lock PATH and below", kLocking, kEverywhere, kAdds,
                [](std::string_view value, CommandLine& out) { return add_path(value, out.mirror.excludes); }},
     OptionSpec{"hold_warn", 0, "TIME", "60s", "warn of a lock that is held for longer", kLocking, kEverywhere,
                kLastWins,
                [](std::string_view value, CommandLine& out) { return set_duration(value, out.mirror.hold_warn); }},
 
-    OptionSpec{"ro", 0, "", "", "read-only", kMirror, kEverywhere, kLastWins,
+    OptionSpec{"ro", 0, "", "off", "read-only", kMirror, kEverywhere, kLastWins,
                [](std::string_view /*value*/, CommandLine& out) -> Status {
                  out.mirror.mount_flags |= MS_RDONLY;
                  return {};
                }},
-    OptionSpec{"rw", 0, "", "default", "not read-only", kMirror, kEverywhere, kLastWins,
+    OptionSpec{"rw", 0, "", "on", "not read-only", kMirror, kEverywhere, kLastWins,
                [](std::string_view /*value*/, CommandLine& out) -> Status {
                  out.mirror.mount_flags &= ~static_cast<unsigned long>(MS_RDONLY);
                  return {};
                }},
-    OptionSpec{"noatime", 0, "", "", "reading moves no access times of the source", kMirror, kEverywhere, kLastWins,
+    OptionSpec{"noatime", 0, "", "off", "reading moves no access times of the source", kMirror, kEverywhere, kLastWins,
                [](std::string_view /*value*/, CommandLine& out) -> Status {
                  out.mirror.mount_flags |= MS_NOATIME;
                  return {};
