@@ -10,8 +10,9 @@
 namespace flockfs {
 namespace {
 
-// The kernel writes a backing file with the rights of the thread that registered it, so a write by the file's owner or by
-// root would lose what it may keep, and a stranger's keep what it must lose: such files are written by us, as the client.
+// The kernel writes a backing file with the rights of the thread that registered it, so a write by the file's owner or
+// by root would lose what it may keep, and a stranger's keep what it must lose: such files are written by us, as the
+// client.
 bool changes_with_writer(int fd, const struct stat& st) {
   if ((st.st_mode & (S_ISUID | S_ISGID)) != 0) return true;
   return ::fgetxattr(fd, "security.capability", nullptr, 0) > 0;

@@ -11,12 +11,12 @@
 
 namespace flockfs {
 
-// How the kernel does the I/O of each open inode: by itself on a backing file (passthrough), or by asking us. The kernel
-// allows one way and one backing id for an inode as long as it is open (anything else is EIO), so the first open decides
-// and the last RELEASE ends it. Thread-safe.
+// How the kernel does the I/O of each open inode: by itself on a backing file (passthrough), or by asking us. The
+// kernel allows one way and one backing id for an inode as long as it is open (anything else is EIO), so the first open
+// decides and the last RELEASE ends it. Thread-safe.
 //
-// The backing id is registered from a descriptor that carries no lock (O_PATH): the kernel keeps what it is given open, and
-// with it every flock(2) of that open file description, beyond the client's close.
+// The backing id is registered from a descriptor that carries no lock (O_PATH): the kernel keeps what it is given open,
+// and with it every flock(2) of that open file description, beyond the client's close.
 class BackingFiles {
  public:
   explicit BackingFiles(bool enabled) : enabled_(enabled) {}
@@ -24,8 +24,8 @@ class BackingFiles {
   void disable() { enabled_ = false; }
   [[nodiscard]] bool enabled() const { return enabled_; }
 
-  // For one open that is about to be answered: the backing id, or 0 for I/O by us. `fd` is the file, `st` its attributes.
-  // Each call needs one close().
+  // For one open that is about to be answered: the backing id, or 0 for I/O by us. `fd` is the file, `st` its
+  // attributes. Each call needs one close().
   int open(fuse_req_t request, Inode& inode, int fd, const struct stat& st);
 
   // At that open's RELEASE. `request` may be null when the connection is gone.

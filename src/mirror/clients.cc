@@ -16,9 +16,7 @@ namespace flockfs {
 namespace {
 
 // Whether `tid` is a thread of the process `tgid`; signal 0 only asks. EPERM also means that it is.
-bool is_thread_of(pid_t tgid, pid_t tid) {
-  return ::syscall(SYS_tgkill, tgid, tid, 0) == 0 || errno == EPERM;
-}
+bool is_thread_of(pid_t tgid, pid_t tid) { return ::syscall(SYS_tgkill, tgid, tid, 0) == 0 || errno == EPERM; }
 
 std::string read_proc(const char* path) {
   const UniqueFd fd(::open(path, O_RDONLY | O_CLOEXEC));

@@ -6,8 +6,9 @@
 
 namespace flockfs {
 
-// The process of a thread that sent a request (the kernel gives the thread's id); 0 if it cannot be seen from here. To be
-// asked while the request is unanswered: later the thread may be gone. Thread-safe; 0.4 µs for a process's first thread.
+// The process of a thread that sent a request (the kernel gives the thread's id); 0 if it cannot be seen from here. To
+// be asked while the request is unanswered: later the thread may be gone. Thread-safe; 0.4 µs for a process's first
+// thread.
 [[nodiscard]] pid_t process_of(pid_t tid);
 
 // The process's command name for the log; empty if it is gone.

@@ -6,8 +6,8 @@
 
 namespace flockfs {
 
-// The FUSE session: libfuse's state for one /dev/fuse connection, and what is agreed with the kernel at INIT. Used by one
-// thread but for what libfuse itself does in handlers. Its end closes the device, which aborts whatever is left.
+// The FUSE session: libfuse's state for one /dev/fuse connection, and what is agreed with the kernel at INIT. Used by
+// one thread but for what libfuse itself does in handlers. Its end closes the device, which aborts whatever is left.
 class Connection {
  public:
   // `core` outlives this; sets core.session.

@@ -14,8 +14,14 @@ namespace {
 
 // The attributes the kernel has at hand, without asking the file system, which is us: before INIT is answered, or while
 // all workers are gone, asking would wait for ever.
-int stat_without_asking(const std::string& path, struct statx& info) {
-  return ::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW, 0, &info);
+bool look_at(const std::string& path, MountPoint& there) {
+  constexpr unsigned kMountIdUnique = 0x4000;  // STATX_MNT_ID_UNIQUE
+  struct statx info {};
+  constexpr int kFlags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
+  if (::statx(AT_FDCWD, path.c_str(), kFlags, STATX_MNT_ID | kMountIdUnique, &info) != 0) return false;
+  there.dev = makedev(info.stx_dev_major, info.stx_dev_minor);
+  there.id = info.stx_mnt_id;
+  return true;
 }
 
 }  // namespace
@@ -36,7 +42,7 @@ Result<UniqueFd> open_fuse_device() {
   }
 }
 
-Result<dev_t> mount_fuse(const MirrorConfig& config, int device) {
+Result<MountPoint> mount_fuse(const MirrorConfig& config, int device) {
   char options[160];
   std::snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions%s", device,
                 ::geteuid(), ::getegid(), config.allow_other ? ",allow_other" : "");
@@ -44,20 +50,18 @@ Result<dev_t> mount_fuse(const MirrorConfig& config, int device) {
   if (::mount(config.source.c_str(), config.mountpoint.c_str(), "fuse.flockfs", flags, options) != 0) {
     return errno_error("cannot mount on " + config.mountpoint);
   }
-  struct statx info {};
-  if (stat_without_asking(config.mountpoint, info) != 0) {
+  MountPoint mirror;
+  if (!look_at(config.mountpoint, mirror)) {
     const Error error = errno_error("cannot stat " + config.mountpoint);
     ::umount2(config.mountpoint.c_str(), MNT_DETACH);
     return error;
   }
-  return makedev(info.stx_dev_major, info.stx_dev_minor);
+  return mirror;
 }
 
-void detach(const std::string& mountpoint, dev_t mirror) {
-  struct statx info {};
-  if (stat_without_asking(mountpoint, info) != 0 && errno != ENOTCONN) return;
-  const dev_t there = makedev(info.stx_dev_major, info.stx_dev_minor);
-  if (there != mirror && there != 0) return;
+void detach(const std::string& mountpoint, const MountPoint& mirror) {
+  MountPoint there;
+  if (!look_at(mountpoint, there) || there.dev != mirror.dev || there.id != mirror.id) return;
   ::umount2(mountpoint.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 

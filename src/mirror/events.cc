@@ -17,7 +17,8 @@ LogLine begin(std::string_view event, const Subject& subject) {
 }
 
 void end(LogLevel level, LogLine& line, const Subject& subject) {
-  line.number("pid", subject.process).text("comm", subject.command.empty() ? command_of(subject.process) : std::string(subject.command));
+  line.number("pid", subject.process)
+      .text("comm", subject.command.empty() ? command_of(subject.process) : std::string(subject.command));
   log_write(level, line);
 }
 
@@ -62,7 +63,9 @@ void log_interrupted(const Subject& subject, Duration waited) {
 void log_open_error(const Subject& subject, std::string_view op, int error) {
   if (!log_enabled(LogLevel::kError)) return;
   LogLine line("error");
-  line.text("op", op).quoted("path", subject.core.inodes.path(subject.inode)).quoted("reason", Error{error, {}}.message());
+  line.text("op", op)
+      .quoted("path", subject.core.inodes.path(subject.inode))
+      .quoted("reason", Error{error, {}}.message());
   end(LogLevel::kError, line, subject);
 }
 

@@ -21,6 +21,7 @@ void getattr(fuse_req_t native, fuse_ino_t node, fuse_file_info* /*info*/) {
     const AttributeRecord::Moment before = core.attributes.now();
     auto st = core.inodes.stat_of(*inode);
     if (!st) {
+      if (st.error().code == ESTALE) core.opens->attributes_were_stale(request.tid(), inode);
       request.error(st.error().code);
       return;
     }
@@ -41,9 +42,8 @@ Status set_times(int fd, const struct stat& wanted, int which) {
     if ((which & set_now) != 0) return timespec{0, UTIME_NOW};
     return (which & set) != 0 ? value : timespec{0, UTIME_OMIT};
   };
-  const std::array<timespec, 2> times = {
-      time_for(FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, wanted.st_atim),
-      time_for(FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, wanted.st_mtim)};
+  const std::array<timespec, 2> times = {time_for(FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, wanted.st_atim),
+                                         time_for(FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, wanted.st_mtim)};
   if (::utimensat(AT_FDCWD, ProcFdPath(fd).c_str(), times.data(), 0) != 0) return errno_error();
   return {};
 }
@@ -60,8 +60,7 @@ Status set_size(Core& core, Request& request, const InodePtr& inode, off_t size,
 }
 
 constexpr int kOwner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
-constexpr int kTimes =
-    FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
+constexpr int kTimes = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
 
 Status set_attributes(Core& core, Request& request, const InodePtr& inode, const struct stat& wanted, int which,
                       const fuse_file_info* info) {

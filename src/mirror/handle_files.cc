@@ -16,7 +16,8 @@ namespace {
 constexpr std::size_t kMostBytes = 1 << 20;
 
 void open(fuse_req_t native, fuse_ino_t node, fuse_file_info* info) {
-  serve(native, [&](Core& core, Request& request) { core.opens->open(std::move(request), core.inode(node), info->flags); });
+  serve(native,
+        [&](Core& core, Request& request) { core.opens->open(std::move(request), core.inode(node), info->flags); });
 }
 
 void create(fuse_req_t native, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* info) {
@@ -57,8 +58,8 @@ void read(fuse_req_t native, fuse_ino_t /*node*/, std::size_t size, off_t offset
   });
 }
 
-// As the client: a stranger's write drops set-id bits, an owner's without CAP_FSETID too, and nobody but root uses what the
-// file system keeps for root. Pages that the kernel writes back have no client; they are the daemon's.
+// As the client: a stranger's write drops set-id bits, an owner's without CAP_FSETID too, and nobody but root uses what
+// the file system keeps for root. Pages that the kernel writes back have no client; they are the daemon's.
 void write(fuse_req_t native, fuse_ino_t /*node*/, const char* bytes, std::size_t size, off_t offset,
            fuse_file_info* info) {
   with_file(native, info, [&](Core&, Request& request, OpenFile& file) {

@@ -44,12 +44,11 @@ fuse_entry_param entry_of(const Core& core, const Found& found) {
 
 void answer_entry(Core& core, Request& request, const InodePtr& parent, const char* name) {
   const AttributeRecord::Moment before = core.attributes.now();
-  auto found = core.inodes.lookup(parent, name);
+  auto found = core.opens->lookup(request.tid(), parent, name);
   if (!found) {
     request.error(found.error().code);
     return;
   }
-  core.opens->looked_up(request.tid(), parent, name, *found->inode);
   tell(core, before, *found->inode, found->st);
   if (request.entry(entry_of(core, *found)) != 0) core.inodes.forget(found->inode, 1);
 }

@@ -9,8 +9,8 @@
 namespace flockfs {
 namespace {
 
-// Runs `call(path)` on the magic link of the inode's descriptor, which leads to the object itself, a symlink included, and
-// answers its error if it fails.
+// Runs `call(path)` on the magic link of the inode's descriptor, which leads to the object itself, a symlink included,
+// and answers its error if it fails.
 template <typename Call>
 ssize_t on_object(Core& core, Request& request, fuse_ino_t node, bool change, Call call) {
   const InodePtr inode = core.inode(node);
@@ -38,7 +38,8 @@ void removexattr(fuse_req_t native, fuse_ino_t node, const char* name) {
   });
 }
 
-// Answers with the bytes that `read(path, buffer, size)` gives, or with how many there are if the client asks with size 0.
+// Answers with the bytes that `read(path, buffer, size)` gives, or with how many there are if the client asks with size
+// 0.
 template <typename Read>
 void answer_bytes(Core& core, Request& request, fuse_ino_t node, std::size_t size, Read read) {
   std::vector<char> bytes(std::min<std::size_t>(size, XATTR_SIZE_MAX));

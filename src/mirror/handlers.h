@@ -17,8 +17,8 @@ void add_change_handlers(fuse_lowlevel_ops& ops);     // mkdir, mknod, symlink, 
 void add_file_handlers(fuse_lowlevel_ops& ops);       // open, create, read, write, ... release
 void add_xattr_handlers(fuse_lowlevel_ops& ops);
 
-// Runs one handler. No exception crosses into libfuse, which is C: out of memory is ENOMEM to the client, and the Request that
-// unwinds with it is answered once all the same.
+// Runs one handler. No exception crosses into libfuse, which is C: out of memory is ENOMEM to the client, and the
+// Request that unwinds with it is answered once all the same.
 template <typename Handler>
 void serve(fuse_req_t native, Handler handler) {
   Core& core = *static_cast<Core*>(fuse_req_userdata(native));

@@ -63,17 +63,18 @@ using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
 
 Directory open_directory(const char* path) { return {::opendir(path), &::closedir}; }
 
-// The numbers among a directory's entries.
+// The numbers among a directory's entries; false, with errno, if it cannot be opened.
 template <typename Visit>
-void for_each_number(const char* path, Visit visit) {
+bool for_each_number(const char* path, Visit visit) {
   const Directory directory = open_directory(path);
-  if (!directory) return;
+  if (!directory) return false;
   while (const dirent* entry = ::readdir(directory.get())) {
     const std::string_view name = entry->d_name;
     pid_t number = 0;
     const auto [stop, error] = std::from_chars(name.data(), name.data() + name.size(), number);
     if (error == std::errc{} && stop == name.data() + name.size()) visit(number);
   }
+  return true;
 }
 
 }  // namespace
@@ -99,7 +100,14 @@ void Mappings::begin(std::int64_t now_ns) {
   recent_.remember(now_ns);
 }
 
-std::set<ino_t> Mappings::of(pid_t process, std::int64_t opened_at_ns) {
+std::optional<std::set<ino_t>> Mappings::of(pid_t process, std::int64_t opened_at_ns) {
+  blind_ = false;
+  std::set<ino_t> found = inherited_from(process, opened_at_ns);
+  if (blind_) return std::nullopt;
+  return found;
+}
+
+std::set<ino_t> Mappings::inherited_from(pid_t process, std::int64_t opened_at_ns) {
   std::set<ino_t> found;
   if (const auto made_since = recent_.since(opened_at_ns, now_ns_)) {
     if (process > 0) add_process(process, found);
@@ -113,11 +121,18 @@ std::set<ino_t> Mappings::of(pid_t process, std::int64_t opened_at_ns) {
   return found;
 }
 
+// Whether opening something in /proc failed for a reason of our own, not because the process is gone.
+bool Mappings::lacks(const UniqueFd& fd) {
+  if (fd || errno == ENOENT || errno == ESRCH || errno == EACCES || errno == EPERM) return false;
+  blind_ = true;
+  return true;
+}
+
 void Mappings::add_process(pid_t process, std::set<ino_t>& found) {
   char path[48];
   std::snprintf(path, sizeof path, "/proc/%d/maps", process);
   const UniqueFd fd(::open(path, O_RDONLY | O_CLOEXEC));
-  if (!fd) return;
+  if (lacks(fd) || !fd) return;
   buffer_.resize(kBufferBytes);
   std::size_t have = 0;
   for (;;) {
@@ -146,8 +161,9 @@ void Mappings::add_descendants(pid_t process, std::set<ino_t>& found) {
     const pid_t parent = todo.back();
     todo.pop_back();
     const std::string tasks = "/proc/" + std::to_string(parent) + "/task";
-    for_each_number(tasks.c_str(), [&](pid_t thread) {
+    const bool listed = for_each_number(tasks.c_str(), [&](pid_t thread) {
       const UniqueFd fd(::open((tasks + "/" + std::to_string(thread) + "/children").c_str(), O_RDONLY | O_CLOEXEC));
+      lacks(fd);
       std::string text;
       char bytes[4096];
       ssize_t got = 0;
@@ -159,15 +175,16 @@ void Mappings::add_descendants(pid_t process, std::set<ino_t>& found) {
         todo.push_back(child);
       }
     });
+    if (!listed && errno != ENOENT) blind_ = true;
   }
 }
 
-const std::set<ino_t>& Mappings::all() {
-  if (!all_) {
-    all_.emplace();
-    for_each_number("/proc", [&](pid_t process) { add_process(process, *all_); });
-  }
-  return *all_;
+std::set<ino_t> Mappings::all() {
+  if (all_) return *all_;
+  std::set<ino_t> found;
+  if (!for_each_number("/proc", [&](pid_t process) { add_process(process, found); })) blind_ = true;
+  if (!blind_) all_ = found;
+  return found;
 }
 
 }  // namespace flockfs

@@ -71,8 +71,7 @@ class MountedMirror final : public Mirror {
   std::optional<Workers> workers_;
   UniqueFd stop_signals_;
   UniqueFd mountinfo_;
-  dev_t mirror_dev_ = 0;
-  bool mounted_ = false;
+  std::optional<MountPoint> mount_point_;
   bool waits_ended_ = false;
   std::optional<TimePoint> stop_at_;
 };
@@ -96,14 +95,13 @@ Status MountedMirror::start() {
   const int device_fd = device->get();
   connection_.emplace(core_);
   if (auto made = connection_->open(*std::move(device)); !made) return made;
-  auto dev = mount_fuse(core_.config, device_fd);
-  if (!dev) return dev.error();
-  mounted_ = true;
-  mirror_dev_ = *dev;
-  core_.source->set_mirror_dev(mirror_dev_);
+  auto mounted = mount_fuse(core_.config, device_fd);
+  if (!mounted) return mounted.error();
+  mount_point_ = *mounted;
+  core_.source->set_mirror_dev(mount_point_->dev);
   workers_.emplace(core_.session);
   if (auto answered = workers_->answer_init(); !answered) return answered;
-  if (auto started = releases_->start(mirror_dev_); !started) return started;
+  if (auto started = releases_->start(mount_point_->dev); !started) return started;
   if (auto started = workers_->start(core_.config.threads.value_or(default_threads())); !started) return started;
   log_started();
   return {};
@@ -126,7 +124,8 @@ Status MountedMirror::serve() {
       if (left <= 0) break;
       timeout = static_cast<int>(std::min<std::int64_t>(left, 1'000'000));
     }
-    pollfd events[] = {{workers_->ended_fd(), POLLIN, 0}, {stop_signals_.get(), POLLIN, 0}, {mountinfo_.get(), POLLPRI, 0}};
+    pollfd events[] = {
+        {workers_->ended_fd(), POLLIN, 0}, {stop_signals_.get(), POLLIN, 0}, {mountinfo_.get(), POLLPRI, 0}};
     if (::poll(events, std::size(events), timeout) < 0 && errno != EINTR) return errno_error("poll");
     if ((events[0].revents & POLLIN) != 0) {
       log_write(LogLevel::kInfo, LogLine("unmounted").quoted("mountpoint", core_.config.mountpoint));
@@ -148,17 +147,19 @@ Status MountedMirror::serve() {
 }
 
 void MountedMirror::begin_stop(std::string_view why) {
-  log_write(LogLevel::kInfo, LogLine("stopping").text("signal", why).number(
-                                 "open_files", static_cast<std::int64_t>(core_.files.size())));
+  log_write(
+      LogLevel::kInfo,
+      LogLine("stopping").text("signal", why).number("open_files", static_cast<std::int64_t>(core_.files.size())));
   stop_at_ = clock_.now() + core_.config.stop_timeout;
   waits_ended_ = true;
   opens_->stop();
-  detach(core_.config.mountpoint, mirror_dev_);
+  detach(core_.config.mountpoint, *mount_point_);
 }
 
-// After `umount -l` the kernel tells the daemon nothing until the last file is closed: nobody who waits can be left waiting.
+// After `umount -l` the kernel tells the daemon nothing until the last file is closed: nobody who waits can be left
+// waiting.
 void MountedMirror::on_mountinfo() {
-  if (waits_ended_ || is_mounted(mountinfo_.get(), mirror_dev_)) return;
+  if (waits_ended_ || is_mounted(mountinfo_.get(), mount_point_->dev)) return;
   waits_ended_ = true;
   log_write(LogLevel::kInfo, LogLine("detached")
                                  .quoted("mountpoint", core_.config.mountpoint)
@@ -170,7 +171,7 @@ MountedMirror::~MountedMirror() {
   // Not called off: what the members' ends wait for counts too, and the process ends after them.
   ::alarm(kTearDownLimitSeconds);
   if (opens_) opens_->stop();
-  if (mounted_) detach(core_.config.mountpoint, mirror_dev_);
+  if (mount_point_) detach(core_.config.mountpoint, *mount_point_);
   if (workers_ && !workers_->stop(kWorkersLimit)) {
     log_write(LogLevel::kError, LogLine("error").text("op", "stop").quoted("reason", "a request hangs in the source"));
     log_close();

@@ -19,8 +19,8 @@ class Mirror {
 
   virtual ~Mirror() = default;
 
-  // Serves until the mirror is unmounted (by whatever way) or a SIGTERM, SIGINT or SIGHUP has stopped it: waits end, the
-  // mount is detached, open files are served for config.stop_timeout, then the connection ends.
+  // Serves until the mirror is unmounted (by whatever way) or a SIGTERM, SIGINT or SIGHUP has stopped it: waits end,
+  // the mount is detached, open files are served for config.stop_timeout, then the connection ends.
   virtual Status serve() = 0;
 };
 

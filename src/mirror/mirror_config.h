@@ -10,8 +10,8 @@ namespace flockfs {
 
 // What one mount is asked to be: the parsed options, checked, with their defaults. Plain data, constant once serving.
 struct MirrorConfig {
-  std::string source;      // canonical: absolute, symlinks resolved
-  std::string mountpoint;  // canonical
+  std::string source;                 // canonical: absolute, symlinks resolved
+  std::string mountpoint;             // canonical
   std::vector<std::string> prefixes;  // canonical source paths; none means all
   std::vector<std::string> excludes;
 

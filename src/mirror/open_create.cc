@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -10,6 +11,13 @@
 #include "tree/make.h"
 
 namespace flockfs {
+namespace {
+
+// How often a name that comes and goes is tried within one CREATE: each try is a few system calls, and the directory
+// waits.
+constexpr int kMostTries = 32;
+
+}  // namespace
 
 Status OpenPipeline::take_new(int fd, int flags, pid_t process, Hold& hold) {
   struct stat st {};
@@ -33,20 +41,52 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
     request.error(directory ? EACCES : directory.error().code);
     return;
   }
-  const Caller caller = request.maker(mode);
+  const pid_t tid = request.tid();
+  const bool second = retries_.take_name(tid, parent, name);
+  const Caller caller = request.maker(second ? mode | S_ISGID : mode);
   auto file = std::make_shared<OpenFile>();
   file->flags = flags;
-  file->opener = process_of(request.tid());
+  file->opener = process_of(tid);
   FilterDecision decision;
   if (!core_.filter.selects_everything()) decision = core_.filter.decide(core_.inodes.path_in(*parent, name));
-  const auto take = [&](int fd) { return take_new(fd, flags, file->opener, file->hold); };
+  const auto take = [&](int fd) {
+    return decision.selected ? take_new(fd, flags, file->opener, file->hold) : Status{};
+  };
   auto fd = decision.selected ? make_file(directory->get(), name, flags, mode, caller, take)
                               : make_file_plainly(directory->get(), name, flags, mode, caller);
-  if (!fd) {
-    request.error(fd.error().code == EEXIST ? ESTALE : fd.error().code);
+  for (int tries = 0; second && !fd && (flags & O_EXCL) == 0 && tries < kMostTries; ++tries) {
+    const int error = fd.error().code;
+    if (error == EEXIST || error == EAGAIN) {
+      fd = open_present(directory->get(), name, flags, caller, take);
+    } else if (error == ENOENT) {
+      fd = make_file(directory->get(), name, flags, mode, caller, take);
+    } else {
+      break;
+    }
+  }
+  if (fd) {
+    answer_created(std::move(request), parent, name, decision, *std::move(fd), std::move(file));
     return;
   }
-  answer_created(std::move(request), parent, name, decision, *std::move(fd), std::move(file));
+  const bool taken = fd.error().code == EEXIST || fd.error().code == EAGAIN || fd.error().code == ENOENT;
+  if (taken && !second) retries_.remember_name(tid, parent, name);
+  request.error(taken ? ESTALE : fd.error().code);
+}
+
+// The file that has the name now, for a client whose name comes and goes so fast that the kernel, which looks just once
+// more, never meets it. With the client's own rights, since the kernel has not checked them for this file; its lock is
+// only tried. EAGAIN if that is taken.
+Result<UniqueFd> OpenPipeline::open_present(int directory, const char* name, int flags, const Caller& caller,
+                                            const BeforeVisible& take) {
+  auto fd = open_as_caller(directory, name, flags, caller);
+  if (!fd) return fd.error();
+  if (auto taken = take(fd->get()); !taken) return taken.error();
+  if ((flags & O_TRUNC) != 0) {
+    const CallerScope scope(caller, CallerScope::Rights::kPlain);
+    if (!scope.ok()) return Error{EPERM, {}};
+    if (::ftruncate(fd->get(), 0) != 0) return errno_error();
+  }
+  return fd;
 }
 
 void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_t mode, int flags) {

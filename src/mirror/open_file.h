@@ -21,9 +21,9 @@ namespace flockfs {
   return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
-// One open file description of a client, from the answer to OPEN or CREATE until its RELEASE and, where the kernel passes
-// I/O through, the end of its last mapping. Constant after construction but for the marks at the end; whoever drops the last
-// reference gives the lock back, so: under no mutex.
+// One open file description of a client, from the answer to OPEN or CREATE until its RELEASE and, where the kernel
+// passes I/O through, the end of its last mapping. Constant after construction but for the marks at the end; whoever
+// drops the last reference gives the lock back, so: under no mutex.
 struct OpenFile {
   InodePtr inode;
   int flags = 0;        // the client's, as OPEN or CREATE gave them
@@ -32,7 +32,7 @@ struct OpenFile {
   pid_t opener = 0;     // process, 0 if it cannot be seen from here
   std::string command;  // its name, if the log wants every unlock: at RELEASE the process may be gone
   bool passthrough = false;
-  TimePoint since;      // when the lock was granted
+  TimePoint since;                             // when the lock was granted
   std::int64_t opened_at_ns = boot_time_ns();  // for telling the opener from a later process of its number
 
   std::atomic<bool> warned{false};  // "held" has been logged

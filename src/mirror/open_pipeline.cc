@@ -11,19 +11,12 @@
 #include "mirror/events.h"
 #include "mirror/handlers.h"
 #include "mirror/release_desk.h"
+#include "tree/open_flags.h"
 
 namespace flockfs {
 namespace {
 
 TimePoint now() { return SteadyClock().now(); }
-
-// What of the client's flags the source's open gets. O_TRUNC must not act before the lock; O_CREAT, O_EXCL, O_NOFOLLOW and
-// O_DIRECTORY the kernel has dealt with; O_APPEND and O_DIRECT may change later and are each request's own affair.
-// Access mode 3 (ioctl only, needs both rights) cannot carry a lock: flock(2) says EBADF.
-int source_flags(int flags) {
-  const int access = (flags & O_ACCMODE) == O_ACCMODE ? O_RDWR : flags & O_ACCMODE;
-  return access | (flags & (O_SYNC | O_DSYNC | O_NOATIME));
-}
 
 }  // namespace
 
@@ -89,7 +82,8 @@ void OpenPipeline::open(Request request, InodePtr inode, int flags) {
   const pid_t tid = request.tid();
   Caller caller = request.caller();
   const FilterDecision decision = decide(*inode);
-  open_now(Task{std::move(request), std::move(inode), flags, std::move(caller), tid, process_of(tid), now(), decision, {}});
+  open_now(
+      Task{std::move(request), std::move(inode), flags, std::move(caller), tid, process_of(tid), now(), decision, {}});
 }
 
 // open(2) breaks leases and waits for their holders, unless O_NONBLOCK says otherwise.
@@ -211,11 +205,11 @@ void OpenPipeline::finish(Task task, std::shared_ptr<OpenFile> file) {
   answer(std::move(task), std::move(file), st);
 }
 
-// DESIGN 1.3: whether a name under which the kernel knows the inode still leads to it; at the second try whatever is there
-// is served, and so is what has no name (O_TMPFILE, a deleted file by its magic link).
+// DESIGN 1.3: whether a name under which the kernel knows the inode still leads to it; at the second try whatever is
+// there is served, and so is what has no name (O_TMPFILE, a deleted file by its magic link).
 bool OpenPipeline::leads_here(const Task& task, const struct stat& st) {
   auto names = core_.inodes.names(*task.inode);
-  const bool second = retries_.take(task.tid, *task.inode, names);
+  const bool second = retries_.take(task.tid, task.inode.get(), names);
   if (names.empty()) return true;
   for (const Inode::Name& name : names) {
     auto parent = name.parent->path_fd();
@@ -228,6 +222,18 @@ bool OpenPipeline::leads_here(const Task& task, const struct stat& st) {
   if (second) return true;
   retries_.remember(task.tid, task.inode, std::move(names));
   return false;
+}
+
+void OpenPipeline::attributes_were_stale(pid_t tid, const InodePtr& inode) {
+  retries_.remember(tid, inode, core_.inodes.names(*inode), Retries::kSameSystemCall);
+}
+
+Result<Found> OpenPipeline::lookup(pid_t tid, const InodePtr& parent, const char* name) {
+  if (!retries_.awaited(tid, parent, name)) return core_.inodes.lookup(parent, name);
+  UniqueFd keep;
+  auto found = core_.inodes.lookup(parent, name, &keep);
+  retries_.keep(tid, std::move(keep));
+  return found;
 }
 
 void OpenPipeline::forget_attributes(Inode& inode, const struct stat& st) {

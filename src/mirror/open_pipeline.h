@@ -9,12 +9,14 @@
 #include "mirror/request.h"
 #include "mirror/retries.h"
 #include "mirror/slow_opens.h"
+#include "tree/make.h"
 
 namespace flockfs {
 
 // The way of every open: the source's file without O_TRUNC; its lock, tried or waited for; is it still the file of that
-// name; truncation if asked; what the kernel must forget; the answer. Nothing happens before the lock is held, and no caller
-// of these functions ever waits for one: an open that must wait is answered later by another thread. Thread-safe.
+// name; truncation if asked; what the kernel must forget; the answer. Nothing happens before the lock is held, and no
+// caller of these functions ever waits for one: an open that must wait is answered later by another thread.
+// Thread-safe.
 class OpenPipeline {
  public:
   // All outlive this.
@@ -23,24 +25,25 @@ class OpenPipeline {
   // OPEN.
   void open(Request request, InodePtr inode, int flags);
 
-  // CREATE: a new file that appears locked. Never waits; a name that turned up meanwhile is ESTALE, so that the kernel looks
-  // again and sends OPEN.
+  // CREATE: a new file that appears locked. Never waits; a name that turned up meanwhile is ESTALE, so that the kernel
+  // looks again and sends OPEN.
   void create(Request request, const InodePtr& parent, const char* name, mode_t mode, int flags);
 
   // TMPFILE: a file without a name, locked.
   void create_unnamed(Request request, const InodePtr& parent, mode_t mode, int flags);
 
-  // truncate(2) by path: a write, so under the exclusive lock, which is only tried: the kernel holds the inode, so whoever
-  // has the lock through this mirror could not finish while we waited. EAGAIN if somebody has it.
+  // truncate(2) by path: a write, so under the exclusive lock, which is only tried: the kernel holds the inode, so
+  // whoever has the lock through this mirror could not finish while we waited. EAGAIN if somebody has it.
   Status truncate(const InodePtr& inode, off_t size, const Caller& caller, pid_t process);
   // The same for a thread that may sleep: goes on for the milliseconds in which a lock may still be taken although the
   // close(2) that frees it has returned.
   Status truncate_patiently(const InodePtr& inode, off_t size, const Caller& caller, pid_t process);
 
-  // Called at each lookup's answer.
-  void looked_up(pid_t tid, const InodePtr& parent, const char* name, const Inode& inode) {
-    retries_.looked_up(tid, parent, name, inode);
-  }
+  // A lookup by a thread, which may be the one between the two tries of an open.
+  Result<Found> lookup(pid_t tid, const InodePtr& parent, const char* name);
+
+  // GETATTR was answered ESTALE. If it was for the permission check of an open, that was its first try already.
+  void attributes_were_stale(pid_t tid, const InodePtr& inode);
 
   // The kernel sent INTERRUPT for an open that waits.
   void interrupt_lock(WaitId id) { locks_.interrupt(id); }
@@ -65,6 +68,8 @@ class OpenPipeline {
   void answer_created(Request request, const InodePtr& parent, const char* name, const FilterDecision& decision,
                       UniqueFd fd, std::shared_ptr<OpenFile> file);
   void note_granted(OpenFile& file, const FilterDecision& decision, Duration waited);
+  Result<UniqueFd> open_present(int directory, const char* name, int flags, const Caller& caller,
+                                const BeforeVisible& take);
   Status take_to_truncate(const InodePtr& inode, int fd, pid_t process, Hold& hold);
   Status take_new(int fd, int flags, pid_t process, Hold& hold);
   void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);

@@ -10,8 +10,8 @@
 
 namespace flockfs {
 
-// Hands out the numbers (fuse_file_info::fh) under which the kernel knows what it has open. Thread-safe. Numbers grow, so
-// iteration is in the order of opening.
+// Hands out the numbers (fuse_file_info::fh) under which the kernel knows what it has open. Thread-safe. Numbers grow,
+// so iteration is in the order of opening.
 template <typename T>
 class Registry {
  public:

@@ -137,10 +137,10 @@ void ReleaseDesk::look(std::vector<Kept>& batch) {
   for (auto& [process, files] : by_process) {
     std::int64_t first = INT64_MAX;
     for (const Kept* kept : files) first = std::min(first, kept->file->opened_at_ns);
-    const std::set<ino_t> mapped = mappings_->of(process, first);
+    const auto mapped = mappings_->of(process, first);
     for (Kept* kept : files) {
       const ino_t shown = core_.source->shown_ino(kept->file->inode->dev(), kept->file->inode->ino());
-      if (mapped.find(shown) == mapped.end()) {
+      if (mapped && mapped->find(shown) == mapped->end()) {
         end(std::move(kept->file));
         continue;
       }

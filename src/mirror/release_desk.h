@@ -15,9 +15,10 @@
 
 namespace flockfs {
 
-// Ends open files whose RELEASE has come. Where the kernel passes I/O through, RELEASE comes at close(2) even if the file
-// is still mapped (DESIGN 4.6), so one thread looks into /proc/PID/maps of the opener and its descendants first, one reading for
-// all files that a process has closed meanwhile, and keeps the lock as long as it finds the file there. Thread-safe.
+// Ends open files whose RELEASE has come. Where the kernel passes I/O through, RELEASE comes at close(2) even if the
+// file is still mapped (DESIGN 4.6), so one thread looks into /proc/PID/maps of the opener and its descendants first,
+// one reading for all files that a process has closed meanwhile, and keeps the lock as long as it finds the file there.
+// Thread-safe.
 //
 // The same thread tells of locks that are held for longer than hold_warn.
 class ReleaseDesk {

@@ -8,8 +8,9 @@
 
 namespace flockfs {
 
-// The right and the duty to answer one request of the kernel, exactly once. Move-only; may be answered by any thread, one
-// at a time, under no mutex. A request that is dropped unanswered is answered EIO, so that no client hangs on our mistake.
+// The right and the duty to answer one request of the kernel, exactly once. Move-only; may be answered by any thread,
+// one at a time, under no mutex. A request that is dropped unanswered is answered EIO, so that no client hangs on our
+// mistake.
 class Request {
  public:
   explicit Request(fuse_req_t request) : request_(request) {}
@@ -32,8 +33,8 @@ class Request {
     return Caller{context->uid, context->gid, context->umask, {}};
   }
 
-  // The caller as the maker of something with this mode: with the supplementary groups where they decide, which is whether
-  // a set-group-id bit may stay on what is made in a directory that hands down its group.
+  // The caller as the maker of something with this mode: with the supplementary groups where they decide, which is
+  // whether a set-group-id bit may stay on what is made in a directory that hands down its group.
   [[nodiscard]] Caller maker(mode_t mode) const;
 
   // Each answers. A result other than 0 means that the kernel did not take the answer (ENOENT: the request is gone).

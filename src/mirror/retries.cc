@@ -1,15 +1,9 @@
 #include "mirror/retries.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
-#include <chrono>
 
 namespace flockfs {
 namespace {
-
-// The kernel tries again at once; only a client that was stopped in between takes longer.
-constexpr auto kRemembered = std::chrono::seconds(5);
 
 TimePoint now() { return SteadyClock().now(); }
 
@@ -27,15 +21,15 @@ void Retries::drop_old(std::vector<Stale>& dropped) {
   }
 }
 
-void Retries::remember(pid_t tid, const InodePtr& inode, std::vector<Inode::Name> names) {
+void Retries::remember(pid_t tid, const InodePtr& inode, std::vector<Inode::Name> names, Duration how_long) {
   std::vector<Stale> dropped;  // its references end outside the mutex
   MutexLock lock(mutex_);
   drop_old(dropped);
-  stale_.insert_or_assign(tid, Stale{inode, std::move(names), now() + kRemembered, UniqueFd{}});
+  stale_.insert_or_assign(tid, Stale{inode, std::move(names), now() + how_long, UniqueFd{}});
   size_ = stale_.size();
 }
 
-bool Retries::take(pid_t tid, const Inode& inode, const std::vector<Inode::Name>& names) {
+bool Retries::take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names) {
   if (size_ == 0) return false;
   Stale stale;
   MutexLock lock(mutex_);
@@ -46,30 +40,26 @@ bool Retries::take(pid_t tid, const Inode& inode, const std::vector<Inode::Name>
   size_ = stale_.size();
   lock.unlock();
   if (stale.until < now()) return false;
-  if (stale.inode.get() == &inode) return true;
+  if (inode != nullptr && stale.inode.get() == inode) return true;
   return std::any_of(names.begin(), names.end(), [&](const Inode::Name& name) {
     return std::find(stale.names.begin(), stale.names.end(), name) != stale.names.end();
   });
 }
 
-void Retries::looked_up(pid_t tid, const InodePtr& parent, const char* name, const Inode& inode) {
-  if (size_ == 0) return;
-  {
-    MutexLock lock(mutex_);
-    auto entry = stale_.find(tid);
-    if (entry == stale_.end()) return;
-    const auto& names = entry->second.names;
-    const bool ours = std::any_of(names.begin(), names.end(), [&](const Inode::Name& have) {
-      return have.parent == parent && have.name == name;
-    });
-    if (!ours) return;
-  }
-  auto path = inode.path_fd();
-  if (!path) return;
-  UniqueFd keep(::fcntl(path->get(), F_DUPFD_CLOEXEC, 0));
+bool Retries::awaited(pid_t tid, const InodePtr& parent, const char* name) {
+  if (size_ == 0) return false;
   MutexLock lock(mutex_);
   auto entry = stale_.find(tid);
-  if (entry != stale_.end()) std::swap(entry->second.keep, keep);
+  if (entry == stale_.end()) return false;
+  const auto& names = entry->second.names;
+  return std::any_of(names.begin(), names.end(),
+                     [&](const Inode::Name& have) { return have.parent == parent && have.name == name; });
+}
+
+void Retries::keep(pid_t tid, UniqueFd fd) {
+  MutexLock lock(mutex_);
+  auto entry = stale_.find(tid);
+  if (entry != stale_.end()) std::swap(entry->second.kept, fd);
 }
 
 }  // namespace flockfs

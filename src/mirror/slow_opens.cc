@@ -87,7 +87,8 @@ void SlowOpens::watch(const std::shared_ptr<Task>& task) {
     task->ended.wait_until(mutex_, std::chrono::steady_clock::now() + kLookAgain);
     if (!task->done) return;
   }
-  // First end the system call, then answer: it need not give in (a hard NFS mount), and the client must not wait for that.
+  // First end the system call, then answer: it need not give in (a hard NFS mount), and the client must not wait for
+  // that.
   task->point.interrupt();
   finish(task, {EINTR, {}});
 }

@@ -13,9 +13,9 @@
 
 namespace flockfs {
 
-// Opens of source files where open(2) itself may wait: for the holder of a lease (Samba, NFS delegations), for a server, for
-// another FUSE daemon. Each runs in a thread of the pool; the client's signals and a stop end it at once, even where the
-// system call does not give in. Thread-safe.
+// Opens of source files where open(2) itself may wait: for the holder of a lease (Samba, NFS delegations), for a
+// server, for another FUSE daemon. Each runs in a thread of the pool; the client's signals and a stop end it at once,
+// even where the system call does not give in. Thread-safe.
 class SlowOpens {
  public:
   struct Opened {
@@ -29,8 +29,8 @@ class SlowOpens {
   // REQUIRES: stop() was called and the pool has ended.
   ~SlowOpens() = default;
 
-  // Opens and calls `done` exactly once, from some thread and under no mutex; EAGAIN at once, from this thread, when no thread
-  // can be had. `arrange(id)` is called before, so that interrupt(id) can be arranged for.
+  // Opens and calls `done` exactly once, from some thread and under no mutex; EAGAIN at once, from this thread, when no
+  // thread can be had. `arrange(id)` is called before, so that interrupt(id) can be arranged for.
   void open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(std::uint64_t)>& arrange, Done done);
 
   // The kernel sent INTERRUPT. Never waits; may be called under a mutex of the caller.

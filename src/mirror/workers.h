@@ -12,8 +12,8 @@
 
 namespace flockfs {
 
-// The threads that read requests from the kernel and run their handlers. None ever waits for a lock, so their number only
-// bounds how many requests are at work at once. Used by one thread.
+// The threads that read requests from the kernel and run their handlers. None ever waits for a lock, so their number
+// only bounds how many requests are at work at once. Used by one thread.
 class Workers {
  public:
   explicit Workers(fuse_session* session) : session_(session) {}
@@ -25,8 +25,8 @@ class Workers {
 
   Status start(unsigned count);
 
-  // Becomes readable when all threads have ended by themselves, which is when the mirror is unmounted and nothing in it is
-  // open any more, or its connection is gone.
+  // Becomes readable when all threads have ended by themselves, which is when the mirror is unmounted and nothing in it
+  // is open any more, or its connection is gone.
   [[nodiscard]] int ended_fd() const { return ended_.get(); }
 
   // Ends the threads after what they are doing. False if one does not come back in time.

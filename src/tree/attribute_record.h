@@ -11,12 +11,12 @@
 
 namespace flockfs {
 
-// Remembers for each inode what the kernel may have in its attribute cache, so that an open needs to invalidate only what
-// is out of date (DESIGN 4.5). Thread-safe.
+// Remembers for each inode what the kernel may have in its attribute cache, so that an open needs to invalidate only
+// what is out of date (DESIGN 4.5). Thread-safe.
 //
-// The kernel drops attributes that reach it late (fs/fuse/inode.c, attr_version), so "the last reply" is not always what it
-// keeps. What is sure: whatever it keeps was read from the source after begin() of the earliest reply since the last
-// reset(). If the file has not changed since then (its ctime is older), every one of those replies said the same.
+// The kernel drops attributes that reach it late (fs/fuse/inode.c, attr_version), so "the last reply" is not always
+// what it keeps. What is sure: whatever it keeps was read from the source after begin() of the earliest reply since the
+// last reset(). If the file has not changed since then (its ctime is older), every one of those replies said the same.
 class AttributeRecord {
  public:
   // A moment before the source is asked for attributes that a reply will carry.
@@ -43,7 +43,7 @@ class AttributeRecord {
   }
 
   std::atomic<std::uint64_t> checks_{0};  // calls of current()
-  std::array<Mutex, 64> mutexes_;  // one for many inodes: a mutex each would be a third of an inode
+  std::array<Mutex, 64> mutexes_;         // one for many inodes: a mutex each would be a third of an inode
 };
 
 }  // namespace flockfs

@@ -12,8 +12,9 @@
 
 namespace flockfs {
 
-// An open directory of the source, read by getdents64(2) with the source's own cookies, so that seeking and entries that
-// come and go meanwhile behave as they do there. Thread-safe; the kernel asks one at a time for each open file description.
+// An open directory of the source, read by getdents64(2) with the source's own cookies, so that seeking and entries
+// that come and go meanwhile behave as they do there. Thread-safe; the kernel asks one at a time for each open file
+// description.
 class DirStream {
  public:
   struct Entry {

@@ -34,7 +34,8 @@ Result<UniqueFd> open_handle(int mount_fd, std::string_view handle, int flags) {
   std::memcpy(&buffer.handle.handle_type, handle.data(), head);
   std::memcpy(buffer.handle.f_handle, handle.data() + head, handle.size() - head);
   UniqueFd fd(::open_by_handle_at(mount_fd, &buffer.handle, flags | O_CLOEXEC));
-  if (!fd) return errno_error();
+  // While the number of a gone inode is being given to a new one, ext4 says ENOMEM (iget_locked() finds I_CREATING).
+  if (!fd) return Error{errno == ENOMEM ? ESTALE : errno, {}};
   return fd;
 }
 

@@ -18,8 +18,8 @@ namespace flockfs {
 class Inode;
 using InodePtr = std::shared_ptr<Inode>;
 
-// A descriptor good for *at() calls and stat (O_PATH): borrowed from the inode or opened for this use. Valid as long as the
-// inode is.
+// A descriptor good for *at() calls and stat (O_PATH): borrowed from the inode or opened for this use. Valid as long as
+// the inode is.
 class PathFd {
  public:
   explicit PathFd(int borrowed) : fd_(borrowed) {}
@@ -31,8 +31,8 @@ class PathFd {
   int fd_;
 };
 
-// One object of the source that the kernel knows. Found again by file handle where the file system has them, else held by
-// an O_PATH descriptor: never by path. Thread-safe: all but the names and the attribute record, which InodeTable and
+// One object of the source that the kernel knows. Found again by file handle where the file system has them, else held
+// by an O_PATH descriptor: never by path. Thread-safe: all but the names and the attribute record, which InodeTable and
 // AttributeRecord guard, is constant after construction.
 class Inode : public std::enable_shared_from_this<Inode> {
  public:
@@ -45,8 +45,8 @@ class Inode : public std::enable_shared_from_this<Inode> {
 
   Inode(const SourceMount& mount, std::string key, FileHandle handle, UniqueFd path_fd, const struct stat& st);
 
-  // The number under which the kernel knows the inode, and back. REQUIRES for from_number(): the inode is alive (the kernel
-  // holds a lookup on it) and was shown to be complete by publish().
+  // The number under which the kernel knows the inode, and back. REQUIRES for from_number(): the inode is alive (the
+  // kernel holds a lookup on it) and was shown to be complete by publish().
   [[nodiscard]] std::uint64_t number() const { return reinterpret_cast<std::uintptr_t>(this); }
   [[nodiscard]] static InodePtr from_number(std::uint64_t number);
   void publish() { complete_.store(true, std::memory_order_release); }
@@ -64,8 +64,8 @@ class Inode : public std::enable_shared_from_this<Inode> {
   // ESTALE when the object is gone.
   [[nodiscard]] Result<PathFd> path_fd() const;
 
-  // Opens for reading or writing; `flags` as in open(2) without O_CREAT. Only regular files and directories: anything else
-  // is ENXIO, since opening a FIFO or a device acts.
+  // Opens for reading or writing; `flags` as in open(2) without O_CREAT. Only regular files and directories: anything
+  // else is ENXIO, since opening a FIFO or a device acts.
   [[nodiscard]] Result<UniqueFd> open(int flags) const;
 
  private:

@@ -44,8 +44,8 @@ Result<Looked> look(int fd) {
   return looked;
 }
 
-// A handle outlives its object, so it says which object is meant even after the inode number has been reused; where there
-// is none, the descriptor that the inode keeps stops the number from being reused.
+// A handle outlives its object, so it says which object is meant even after the inode number has been reused; where
+// there is none, the descriptor that the inode keeps stops the number from being reused.
 std::string make_key(const SourceMount& mount, const FileHandle& handle, const struct stat& st) {
   std::string key(reinterpret_cast<const char*>(&mount.index), sizeof mount.index);
   if (!handle.empty()) return key += handle;
@@ -70,12 +70,13 @@ Status InodeTable::open_root() {
   return {};
 }
 
-Result<Found> InodeTable::lookup(const InodePtr& parent, const char* name) {
+Result<Found> InodeTable::lookup(const InodePtr& parent, const char* name, UniqueFd* keep) {
   if (parent->is_empty_mount()) return Error{ENOENT, {}};
   auto directory = parent->path_fd();
   if (!directory) return directory.error();
   UniqueFd fd(::openat(directory->get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!fd) return errno_error();
+  if (keep != nullptr) *keep = UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
   return adopt(std::move(fd), parent, name);
 }
 

@@ -18,8 +18,8 @@ struct Found {
   struct stat st {};
 };
 
-// Every object that the kernel knows, found by identity (so hard links are one inode) and counted as FUSE counts lookups.
-// Thread-safe; no system call runs under its mutex.
+// Every object that the kernel knows, found by identity (so hard links are one inode) and counted as FUSE counts
+// lookups. Thread-safe; no system call runs under its mutex.
 class InodeTable {
  public:
   explicit InodeTable(Source& source) : source_(source) {}
@@ -28,8 +28,9 @@ class InodeTable {
   Status open_root();
   [[nodiscard]] const InodePtr& root() const { return root_; }
 
-  // Looks `name` up in the source, never following a symlink, and counts one lookup for the kernel. ENOENT if there is none.
-  Result<Found> lookup(const InodePtr& parent, const char* name);
+  // Looks `name` up in the source, never following a symlink, and counts one lookup for the kernel. ENOENT if there is
+  // none. With `keep`, a descriptor (O_PATH) of it as well, so that it stays in being whatever becomes of its name.
+  Result<Found> lookup(const InodePtr& parent, const char* name, UniqueFd* keep = nullptr);
 
   // The same for an object that is open already: just made, or O_PATH. With a parent, `name` becomes one of its names.
   Result<Found> adopt(UniqueFd fd, const InodePtr& parent, const char* name);

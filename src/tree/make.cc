@@ -9,13 +9,10 @@
 #include <cstdio>
 
 #include "tree/inode.h"
+#include "tree/open_flags.h"
 
 namespace flockfs {
 namespace {
-
-// What the client's flags mean for an open in the source: not what the kernel does by itself (O_TRUNC, O_EXCL, O_NOFOLLOW),
-// nor O_APPEND and O_DIRECT, which are each write's own affair.
-int base_flags(int flags) { return flags & (O_ACCMODE | O_SYNC | O_DSYNC | O_NOATIME | O_LARGEFILE); }
 
 // O_TMPFILE needs the right to write, which says nothing of what the client may do with its own descriptor.
 int writable(int flags) { return (flags & O_ACCMODE) == O_RDONLY ? (flags & ~O_ACCMODE) | O_RDWR : flags; }
@@ -40,7 +37,7 @@ Result<UniqueFd> make_by_rename(int directory, const char* name, int flags, mode
 
   CallerScope scope(caller, CallerScope::Rights::kMaker);
   if (!scope.ok()) return Error{EPERM, {}};
-  UniqueFd fd(::openat(directory, hidden, base_flags(flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
+  UniqueFd fd(::openat(directory, hidden, source_flags(flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
   if (!fd) return errno_error();
   Status status = before(fd.get());
   if (status && ::renameat2(directory, hidden, directory, name, RENAME_NOREPLACE) == 0) return fd;
@@ -76,7 +73,7 @@ Result<UniqueFd> make_file(int directory, const char* name, int flags, mode_t mo
 Result<UniqueFd> make_file_plainly(int directory, const char* name, int flags, mode_t mode, const Caller& caller) {
   CallerScope scope(caller, CallerScope::Rights::kMaker);
   if (!scope.ok()) return Error{EPERM, {}};
-  UniqueFd fd(::openat(directory, name, base_flags(flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
+  UniqueFd fd(::openat(directory, name, source_flags(flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
   if (!fd) return errno_error();
   return fd;
 }
@@ -84,8 +81,21 @@ Result<UniqueFd> make_file_plainly(int directory, const char* name, int flags, m
 Result<UniqueFd> make_unnamed(int directory, int flags, mode_t mode, const Caller& caller) {
   CallerScope scope(caller, CallerScope::Rights::kMaker);
   if (!scope.ok()) return Error{EPERM, {}};
-  UniqueFd fd(::openat(directory, ".", base_flags(flags) | O_TMPFILE | O_CLOEXEC, mode));
+  UniqueFd fd(::openat(directory, ".", source_flags(flags) | O_TMPFILE | O_CLOEXEC, mode));
   if (!fd) return errno_error();
+  return fd;
+}
+
+Result<UniqueFd> open_as_caller(int directory, const char* name, int flags, const Caller& caller) {
+  const UniqueFd path(::openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat st {};
+  if (!path || ::fstat(path.get(), &st) != 0) return errno_error();
+  if (!S_ISREG(st.st_mode)) return Error{EEXIST, {}};
+  const CallerScope scope(caller, CallerScope::Rights::kPlain);
+  if (!scope.ok()) return Error{EPERM, {}};
+  UniqueFd fd(::open(ProcFdPath(path.get()).c_str(), source_flags(flags) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  if (!fd) return errno_error();
+  ::fcntl(fd.get(), F_SETFL, source_flags(flags) & ~O_ACCMODE);
   return fd;
 }
 

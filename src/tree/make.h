@@ -10,15 +10,15 @@
 
 namespace flockfs {
 
-// Making objects in the source as the client who asked (DESIGN 4.8): they get the caller's ids, the caller's umask or the
-// directory's default ACL, and a setgid directory's group, as if the caller had made them. `directory` is an O_PATH
+// Making objects in the source as the client who asked (DESIGN 4.8): they get the caller's ids, the caller's umask or
+// the directory's default ACL, and a setgid directory's group, as if the caller had made them. `directory` is an O_PATH
 // descriptor. All are thread-safe; each calling thread must have called own_umask().
 
 // What to do with a new file before anybody can see it (take its lock); an error undoes the making.
 using BeforeVisible = std::function<Status(int fd)>;
 
-// A new regular file, open with `flags`, that appears under its name only after `before` has succeeded. EEXIST if the name
-// is taken. Never waits for anybody.
+// A new regular file, open with `flags`, that appears under its name only after `before` has succeeded. EEXIST if the
+// name is taken. Never waits for anybody.
 Result<UniqueFd> make_file(int directory, const char* name, int flags, mode_t mode, const Caller& caller,
                            const BeforeVisible& before);
 
@@ -27,6 +27,11 @@ Result<UniqueFd> make_file_plainly(int directory, const char* name, int flags, m
 
 // A file without a name (O_TMPFILE).
 Result<UniqueFd> make_unnamed(int directory, int flags, mode_t mode, const Caller& caller);
+
+// An existing regular file, opened with the caller's own rights, supplementary groups included if `caller` has them:
+// for a name that turned up although the kernel, which else checks the rights, took it for free. EEXIST if it is
+// something else, EWOULDBLOCK if the open would have to wait.
+Result<UniqueFd> open_as_caller(int directory, const char* name, int flags, const Caller& caller);
 
 Status make_directory(int directory, const char* name, mode_t mode, const Caller& caller);
 Status make_node(int directory, const char* name, mode_t mode, dev_t device, const Caller& caller);

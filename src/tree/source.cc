@@ -63,8 +63,7 @@ bool contains(const List& list, std::uint32_t magic) {
 }
 
 int open_tree_clone(const char* path) {
-  return static_cast<int>(
-      ::syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE));
+  return static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE));
 }
 
 int set_mount_attributes(int fd, const mount_attr& attributes) {
@@ -77,7 +76,8 @@ int set_mount_attributes(int fd, const mount_attr& attributes) {
 Status apply_attributes(int clone, const SourceOptions& options) {
   mount_attr own{};
   own.propagation = MS_PRIVATE;
-  if (set_mount_attributes(clone, own) != 0) return errno_error("cannot make the clone of " + options.path + " private");
+  if (set_mount_attributes(clone, own) != 0)
+    return errno_error("cannot make the clone of " + options.path + " private");
   if (options.read_only) {
     mount_attr ro{};
     ro.attr_set = MOUNT_ATTR_RDONLY;
@@ -190,7 +190,8 @@ void Source::set_apart(dev_t dev, const std::string& where) {
   for (const char c : where) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
   std::uint64_t number = (hash >> 32 ^ hash) & 0xffff;
   const auto taken = [this](std::uint64_t n) {
-    return n == 0 || std::any_of(apart_.begin(), apart_.end(), [n](const auto& entry) { return entry.second == n << 48; });
+    return n == 0 ||
+           std::any_of(apart_.begin(), apart_.end(), [n](const auto& entry) { return entry.second == n << 48; });
   };
   for (unsigned tries = 0; tries <= 0xffff && taken(number); ++tries) number = (number + 1) & 0xffff;
   apart_.emplace(dev, number << 48);

@@ -44,15 +44,17 @@ class Source {
   [[nodiscard]] int root_fd() const { return root_.get(); }  // O_PATH
   [[nodiscard]] const SourceMount& root_mount() const { return *root_mount_; }
 
-  // The mount that an object reached by a lookup is on. `fd` is the object (O_PATH); when its mount is met for the first
-  // time it is that mount's root, whose place below SOURCE is `where` ("" for SOURCE itself, "a/b").
+  // The mount that an object reached by a lookup is on. `fd` is the object (O_PATH); when its mount is met for the
+  // first time it is that mount's root, whose place below SOURCE is `where` ("" for SOURCE itself, "a/b").
   Result<const SourceMount*> mount_of(int fd, std::uint64_t mount_id, dev_t dev, mode_t mode, const std::string& where);
 
   // The inode number the mirror shows: the source's own on SOURCE's file system; on others it is set apart by a number
-  // that depends only on where they are, so that equal numbers of two file systems are not taken for hard links of one file.
+  // that depends only on where they are, so that equal numbers of two file systems are not taken for hard links of one
+  // file.
   ino_t shown_ino(dev_t dev, ino_t ino) const;
 
-  // The mirror's own device, once it is mounted: met below the source (possible only without a clone) it is shown empty.
+  // The mirror's own device, once it is mounted: met below the source (possible only without a clone) it is shown
+  // empty.
   void set_mirror_dev(dev_t dev) { mirror_dev_ = dev; }
 
  private:
@@ -67,7 +69,8 @@ class Source {
 
   mutable Mutex mutex_;
   std::unordered_map<std::uint64_t, std::unique_ptr<SourceMount>> mounts_ GUARDED_BY(mutex_);
-  std::unordered_map<dev_t, std::uint64_t> apart_ GUARDED_BY(mutex_);  // device -> what its inode numbers are mixed with
+  std::unordered_map<dev_t, std::uint64_t> apart_
+      GUARDED_BY(mutex_);  // device -> what its inode numbers are mixed with
 };
 
 // Raises the limit of open descriptors to what the machine allows, then gives up CAP_SYS_RESOURCE for good, so that the

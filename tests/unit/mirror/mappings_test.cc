@@ -1,7 +1,9 @@
 #include "mirror/mappings.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -9,8 +11,7 @@
 
 #include <cstdlib>
 #include <string>
-
-#include <gtest/gtest.h>
+#include <vector>
 
 #include "mirror/open_file.h"
 
@@ -47,7 +48,9 @@ class MappingsTest : public testing::Test {
   void* map() { return ::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, fd_.get(), 0); }
   bool found(pid_t process, std::int64_t opened_at) {
     Mappings mappings(st_.st_dev);
-    return mappings.of(process, opened_at).count(st_.st_ino) == 1;
+    const auto mapped = mappings.of(process, opened_at);
+    EXPECT_TRUE(mapped.has_value());
+    return mapped && mapped->count(st_.st_ino) == 1;
   }
 
   UniqueFd fd_;
@@ -96,6 +99,20 @@ class MappingChild {
   pid_t pid_ = 0;
   UniqueFd until_;
 };
+
+TEST_F(MappingsTest, WithoutDescriptorsNothingIsKnown) {
+  Mappings mappings(st_.st_dev);
+  std::vector<UniqueFd> all;
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit low{64, limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+  for (UniqueFd fd(::dup(0)); fd; fd = UniqueFd(::dup(0))) all.push_back(std::move(fd));
+  const auto mapped = mappings.of(::getpid(), boot_time_ns());
+  all.clear();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_FALSE(mapped.has_value());
+}
 
 TEST_F(MappingsTest, AChildsMappingCountsForItsParent) {
   const MappingChild child(fd_.get());

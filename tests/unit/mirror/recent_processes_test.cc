@@ -1,11 +1,10 @@
 #include "mirror/recent_processes.h"
 
+#include <gmock/gmock.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-
-#include <gmock/gmock.h>
 
 #include "mirror/open_file.h"
 
@@ -19,7 +18,9 @@ TEST(NumbersBetweenTest, GoUpwards) { EXPECT_THAT(numbers_between(7, 10, 100), E
 
 TEST(NumbersBetweenTest, AreNoneIfNoneWasGiven) { EXPECT_THAT(numbers_between(7, 7, 100), IsEmpty()); }
 
-TEST(NumbersBetweenTest, StartAgainAfterTheLast) { EXPECT_THAT(numbers_between(98, 2, 100), ElementsAre(99, 100, 1, 2)); }
+TEST(NumbersBetweenTest, StartAgainAfterTheLast) {
+  EXPECT_THAT(numbers_between(98, 2, 100), ElementsAre(99, 100, 1, 2));
+}
 
 TEST(RecentProcessesTest, KnowAChildMadeSinceTheMoment) {
   RecentProcesses recent;

@@ -21,22 +21,22 @@ TEST_F(RetriesTest, TheSecondTryIsKnownByItsName) {
   ASSERT_EQ(::rename(at("b").c_str(), at("a").c_str()), 0);
   const InodePtr fresh = look("a").inode;
   ASSERT_NE(fresh, old);
-  EXPECT_TRUE(retries_.take(kThread, *fresh, table_->names(*fresh)));
+  EXPECT_TRUE(retries_.take(kThread, fresh.get(), table_->names(*fresh)));
 }
 
 TEST_F(RetriesTest, ItIsKnownOnce) {
   write("a", "x");
   const InodePtr inode = look("a").inode;
   retries_.remember(kThread, inode, table_->names(*inode));
-  EXPECT_TRUE(retries_.take(kThread, *inode, table_->names(*inode)));
-  EXPECT_FALSE(retries_.take(kThread, *inode, table_->names(*inode)));
+  EXPECT_TRUE(retries_.take(kThread, inode.get(), table_->names(*inode)));
+  EXPECT_FALSE(retries_.take(kThread, inode.get(), table_->names(*inode)));
 }
 
 TEST_F(RetriesTest, AnotherThreadsFirstTryIsNone) {
   write("a", "x");
   const InodePtr inode = look("a").inode;
   retries_.remember(kThread, inode, table_->names(*inode));
-  EXPECT_FALSE(retries_.take(kOther, *inode, table_->names(*inode)));
+  EXPECT_FALSE(retries_.take(kOther, inode.get(), table_->names(*inode)));
 }
 
 TEST_F(RetriesTest, TheSameThreadsNextFileIsNone) {
@@ -45,7 +45,7 @@ TEST_F(RetriesTest, TheSameThreadsNextFileIsNone) {
   const InodePtr inode = look("a").inode;
   const InodePtr next = look("b").inode;
   retries_.remember(kThread, inode, table_->names(*inode));
-  EXPECT_FALSE(retries_.take(kThread, *next, table_->names(*next)));
+  EXPECT_FALSE(retries_.take(kThread, next.get(), table_->names(*next)));
 }
 
 TEST_F(RetriesTest, WhatTheLookupInBetweenFoundStaysOpenable) {
@@ -54,10 +54,15 @@ TEST_F(RetriesTest, WhatTheLookupInBetweenFoundStaysOpenable) {
   retries_.remember(kThread, old, table_->names(*old));
   ASSERT_EQ(::unlink(at("a").c_str()), 0);
   write("a", "second");
-  const InodePtr second = look("a").inode;
-  retries_.looked_up(kThread, table_->root(), "a", *second);
+  EXPECT_TRUE(retries_.awaited(kThread, table_->root(), "a"));
+  EXPECT_FALSE(retries_.awaited(kThread, table_->root(), "b"));
+  EXPECT_FALSE(retries_.awaited(kOther, table_->root(), "a"));
+  UniqueFd keep;
+  auto second = table_->lookup(table_->root(), "a", &keep);
+  ASSERT_TRUE(second.ok());
+  retries_.keep(kThread, std::move(keep));
   ASSERT_EQ(::unlink(at("a").c_str()), 0);  // replaced once more before the second try
-  EXPECT_TRUE(second->open(O_RDONLY).ok());
+  EXPECT_TRUE(second->inode->open(O_RDONLY).ok());
 }
 
 }  // namespace

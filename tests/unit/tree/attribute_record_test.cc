@@ -11,7 +11,8 @@ namespace {
 
 class AttributeRecordTest : public TempTree {
  protected:
-  // Waits until the clock of stamps has passed this moment. Stamps may run ahead of it (multigrain timestamps, Linux 6.13).
+  // Waits until the clock of stamps has passed this moment. Stamps may run ahead of it (multigrain timestamps,
+  // Linux 6.13).
   static void next_stamp() {
     timespec start{};
     ::clock_gettime(CLOCK_REALTIME, &start);
@@ -21,7 +22,9 @@ class AttributeRecordTest : public TempTree {
     } while (std::tie(now.tv_sec, now.tv_nsec) <= std::tie(start.tv_sec, start.tv_nsec));
   }
 
-  struct stat stat_now(const InodePtr& inode) { return *table_->stat_of(*inode); }
+  struct stat stat_now(const InodePtr& inode) {
+    return *table_->stat_of(*inode);
+  }
 
   void tell(const InodePtr& inode) {
     const auto before = record_.now();

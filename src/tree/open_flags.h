@@ -1,0 +1,16 @@
+#pragma once
+
+#include <fcntl.h>
+
+namespace flockfs {
+
+// What of a client's open flags the source's open gets. O_TRUNC must not act before the lock; O_CREAT, O_EXCL,
+// O_NOFOLLOW and O_DIRECTORY the kernel has dealt with; O_APPEND and O_DIRECT may change later and are each request's
+// own affair. Access mode 3 (ioctl only, needs both rights) cannot carry a lock (flock(2) says EBADF), so it becomes
+// O_RDWR.
+[[nodiscard]] constexpr int source_flags(int flags) {
+  const int access = (flags & O_ACCMODE) == O_ACCMODE ? O_RDWR : flags & O_ACCMODE;
+  return access | (flags & (O_SYNC | O_DSYNC | O_NOATIME));
+}
+
+}  // namespace flockfs
