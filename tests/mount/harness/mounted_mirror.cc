@@ -78,15 +78,18 @@ void expect_no_sanitizer_report(const std::string& scratch) {
 }
 
 std::optional<pid_t> find_daemon(const std::string& mountpoint) {
-  const std::string program = std::filesystem::canonical(flockfs_program());
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path program = fs::canonical(flockfs_program());
+  const fs::path mounts = fs::read_symlink("/proc/self/ns/mnt");
   for (const std::string& name : list_dir("/proc")) {
     pid_t pid = 0;
     if (std::from_chars(name.data(), name.data() + name.size(), pid).ec != std::errc()) continue;
-    std::error_code error;
-    if (std::filesystem::read_symlink("/proc/" + name + "/exe", error) != program || error) continue;
+    if (fs::read_symlink("/proc/" + name + "/exe", error) != program) continue;
+    if (fs::read_symlink("/proc/" + name + "/ns/mnt", error) != mounts) continue;
     std::ifstream file("/proc/" + name + "/cmdline", std::ios::binary);
     for (std::string word; std::getline(file, word, '\0');) {
-      if (word == mountpoint) return pid;
+      if (fs::path(word).filename() == fs::path(mountpoint).filename()) return pid;
     }
   }
   return std::nullopt;

@@ -114,7 +114,8 @@ class MountedMirror {
   std::vector<std::string> expected_errors_;
 };
 
-// The process that serves this mountpoint: it runs flockfs_program() and names the mountpoint in its arguments.
+// The process that serves this mountpoint: it runs flockfs_program() in the test's mount namespace and names the
+// mountpoint, or a relative path with the same last component, in its arguments.
 [[nodiscard]] std::optional<pid_t> find_daemon(const std::string& mountpoint);
 
 // Adds what makes sanitizers of a daemon write to files `scratch`/sanitizer.PID, and fails the test if there are any.

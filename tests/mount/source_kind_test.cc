@@ -1,0 +1,198 @@
+// Sources of other kinds than ext4: what the mirror stands on differs there (no file handles on overlayfs, no O_TMPFILE
+// and opens that can block on a FUSE file system), and the contract must not.
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+
+#include "harness/connection.h"
+#include "harness/crowd.h"
+#include "harness/faults.h"
+#include "harness/mirror_test.h"
+#include "harness/program.h"
+#include "harness/users.h"
+#include "harness/watcher.h"
+
+namespace flockfs::test {
+namespace {
+
+enum class Kind { kTmpfs, kOverlay, kFuse, kNoTmpfile };
+
+class SourceKindTest : public MirrorTest, public ::testing::WithParamInterface<Kind> {
+ protected:
+  void SetUp() override {
+    switch (GetParam()) {
+      case Kind::kTmpfs:
+        ASSERT_EQ(mount_tmpfs(source()), 0);
+        break;
+      case Kind::kOverlay: {
+        const std::string options =
+            "lowerdir=" + folder("lower") + ",upperdir=" + folder("upper") + ",workdir=" + folder("work");
+        write_file(tree() / "lower/from-below", "contents");
+        ASSERT_EQ(::mount("overlay", source().c_str(), "overlay", 0, options.c_str()), 0) << errno_name(errno);
+        break;
+      }
+      case Kind::kFuse: {
+        if (find_program("bindfs").empty()) GTEST_SKIP() << "no bindfs here";
+        const auto result = run_program({"bindfs", folder("below"), source()});
+        ASSERT_EQ(result.exit_code, 0) << result;
+        break;
+      }
+      case Kind::kNoTmpfile:
+        break;
+    }
+    make_dir(source("d"));
+    write_file(source("d/f"), "contents");
+    MirrorSetup setup;
+    if (GetParam() == Kind::kNoTmpfile) setup.program.before_exec = make_tmpfile_fail;
+    mount(setup);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Mount, SourceKindTest,
+                         ::testing::Values(Kind::kTmpfs, Kind::kOverlay, Kind::kFuse, Kind::kNoTmpfile),
+                         [](const ::testing::TestParamInfo<Kind>& kind) {
+                           return kind.param == Kind::kTmpfs     ? "Tmpfs"
+                                  : kind.param == Kind::kOverlay ? "Overlay"
+                                  : kind.param == Kind::kFuse    ? "Fuse"
+                                                                 : "NoTmpfile";
+                         });
+
+TEST_P(SourceKindTest, OpensLockAndWait) {
+  for (const int flags : {O_RDONLY, O_RDWR, O_WRONLY | O_TRUNC | O_CREAT}) {
+    SCOPED_TRACE(flags);
+    ForeignLock foreign(source("d/f"), LOCK_EX);
+    Opener opener(mnt("d/f"), flags);
+    ASSERT_TRUE(mirror().waits(opener.pid()));
+    EXPECT_TRUE(opener.is_waiting());
+    foreign.release();
+    ASSERT_TRUE(opener.opens());
+    EXPECT_EQ(source_lock(source("d/f")), flags == O_RDONLY ? LockSeen::kShared : LockSeen::kExclusive);
+    opener.close();
+    EXPECT_TRUE(becomes_free(source("d/f")));
+  }
+}
+
+TEST_P(SourceKindTest, CreatedFilesAreNeverSeenUnlocked) {
+  EXPECT_EQ(names_seen_unlocked(mnt("d"), source("d"), 60), 0);
+  EXPECT_EQ(list_dir(source("d")).size(), 61u);  // and no name but theirs
+}
+
+TEST_P(SourceKindTest, CreatedFilesBelongToTheCallerAndToItsMode) {
+  ASSERT_EQ(::chmod(source("d").c_str(), 0777), 0);
+  EXPECT_TRUE(in_child([&] {
+    become_user();
+    ::umask(0027);
+    write_file(mnt("d/new"), "text", 0666);
+    EXPECT_EQ(open_error(mnt("d/excl"), O_RDWR | O_CREAT | O_EXCL, 0777), 0);
+    EXPECT_EQ(open_error(mnt("d/excl"), O_RDWR | O_CREAT | O_EXCL, 0777), EEXIST);
+  }));
+  const struct stat status = stat_of(source("d/new"));
+  EXPECT_EQ(status.st_uid, kStranger);
+  EXPECT_EQ(status.st_gid, kStrangerGroup);
+  EXPECT_EQ(status.st_mode & 07777, 0640u);
+  EXPECT_EQ(stat_of(source("d/excl")).st_mode & 07777, 0750u);
+  EXPECT_EQ(read_file(source("d/new")), "text");
+}
+
+TEST_P(SourceKindTest, WaitingOpensHarmNobody) {
+  ForeignLock foreign(source("d/f"), LOCK_EX);
+  Crowd crowd(60, [&](int index) { return open_error(mnt("d/f"), index % 2 == 0 ? O_RDONLY : O_RDWR); });
+  ASSERT_TRUE(mirror().waits_for(source("d/f"), 60));
+  EXPECT_TRUE(in_child([&] {
+    EXPECT_EQ(list_dir(mnt("d")).size(), 1u);
+    write_file(mnt("d/other"), "text");
+    EXPECT_EQ(read_file(mnt("d/other")), "text");
+    EXPECT_EQ(::rename(mnt("d/other").c_str(), mnt("d/renamed").c_str()), 0);
+    EXPECT_EQ(::unlink(mnt("d/renamed").c_str()), 0);
+  }));
+  EXPECT_EQ(crowd.finished(), 0);
+  foreign.release();
+  EXPECT_TRUE(crowd.all_succeed());
+}
+
+TEST_P(SourceKindTest, OpensSeeWhatTheLastHolderWrote) {
+  EXPECT_TRUE(in_child([&] {
+    for (int round = 0; round < 20; ++round) {
+      (void)stat_of(mnt("d/f"));
+      append_file(source("d/f"), "more");
+      const UniqueFd fd = open_file(mnt("d/f"), O_RDONLY);
+      struct stat status {};
+      ASSERT_EQ(::fstat(fd.get(), &status), 0);
+      EXPECT_EQ(status.st_size, 8 + 4 * (round + 1));
+      EXPECT_EQ(read_all(fd.get()).size(), static_cast<std::size_t>(status.st_size));
+    }
+    write_file(source("d/new"), "the new one");
+    EXPECT_EQ(::rename(source("d/new").c_str(), source("d/f").c_str()), 0);
+    EXPECT_EQ(read_file(mnt("d/f")), "the new one");
+  }));
+}
+
+TEST_P(SourceKindTest, MappingKeepsTheLock) {
+  Child child([&](Peer& test) {
+    UniqueFd fd = open_file(mnt("d/f"), O_RDONLY);
+    void* map = ::mmap(nullptr, 8, PROT_READ, MAP_SHARED, fd.get(), 0);
+    ASSERT_NE(map, MAP_FAILED);
+    fd.reset();
+    test.say("mapped");
+    test.await("unmap");
+    ::munmap(map, 8);
+    test.say("unmapped");
+    test.await("end");
+  });
+  ASSERT_TRUE(child.says("mapped"));
+  pause_for(Millis(200));
+  EXPECT_EQ(source_lock(source("d/f")), LockSeen::kShared);
+  child.say("unmap");
+  ASSERT_TRUE(child.says("unmapped"));
+  EXPECT_TRUE(becomes_free(source("d/f")));
+}
+
+TEST_P(SourceKindTest, ManyFilesAreListedReadAndRemoved) {
+  EXPECT_TRUE(in_child(
+      [&] {
+        for (int i = 0; i < 300; ++i) write_file(mnt("d/file" + std::to_string(i)), std::to_string(i));
+        EXPECT_EQ(list_dir(mnt("d")).size(), 301u);
+        for (int i = 0; i < 300; ++i) {
+          const std::string path = mnt("d/file" + std::to_string(i));
+          EXPECT_EQ(read_file(path), std::to_string(i));
+          EXPECT_EQ(::unlink(path.c_str()), 0);
+        }
+      },
+      kPatience * 2));
+  EXPECT_EQ(list_dir(source("d")), std::vector<std::string>{"f"});
+}
+
+TEST_P(SourceKindTest, UnlinkedFileStaysUsableWhileOpen) {
+  if (GetParam() == Kind::kFuse) GTEST_SKIP() << "bindfs itself renames such files";
+  EXPECT_TRUE(in_child([&] {
+    const UniqueFd fd = open_file(mnt("d/f"), O_RDWR);
+    EXPECT_EQ(::unlink(mnt("d/f").c_str()), 0);
+    EXPECT_EQ(::pwrite(fd.get(), "CONT", 4, 0), 4);
+    EXPECT_EQ(read_all(fd.get()), "CONTents");
+    EXPECT_EQ(::ftruncate(fd.get(), 4), 0);
+  }));
+}
+
+// overlayfs copies a file up at its first opening for writing: it is another file then, with another lock.
+TEST_P(SourceKindTest, FileOfALowerLayerIsLockedAndChanged) {
+  if (GetParam() != Kind::kOverlay) GTEST_SKIP() << "only overlayfs has layers";
+  ForeignLock foreign(source("from-below"), LOCK_SH);
+  Opener writer(mnt("from-below"), O_RDWR);
+  ASSERT_TRUE(mirror().waits(writer.pid()));
+  foreign.release();
+  ASSERT_TRUE(writer.opens());
+  EXPECT_TRUE(writer.write("CONTENTS"));
+  EXPECT_EQ(source_lock(source("from-below")), LockSeen::kExclusive);
+  writer.close();
+  EXPECT_EQ(read_file(source("from-below")), "CONTENTS");
+}
+
+}  // namespace
+}  // namespace flockfs::test
