@@ -50,11 +50,10 @@ class InterruptTest : public PassthroughTest {
 
   // After the wait has been ended: the source's lock has no holder and no waiter but the test, then none at all.
   void expect_nothing_left() {
-    EXPECT_TRUE(eventually([&] { return flocks_waiting(source("f")) == 0; }));
-    EXPECT_EQ(flocks_held(source("f")), 1);
+    EXPECT_TRUE(has_flocks(source("f"), 1));
     foreign_->release();
     EXPECT_TRUE(becomes_free(source("f")));
-    EXPECT_EQ(flocks_held(source("f")), 0);
+    EXPECT_TRUE(has_flocks(source("f"), 0));
     EXPECT_EQ(read_file(source("f")), "contents");
   }
 

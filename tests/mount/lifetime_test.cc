@@ -184,7 +184,7 @@ TEST_P(LifetimeTest, ClosingAnotherDescriptorOfTheSameProcessDoesNotEndIt) {
     test.await("close");
   });
   ASSERT_TRUE(child.says("closed the other"));
-  EXPECT_TRUE(eventually([&] { return flocks_held(source("f")) == 1; }));
+  EXPECT_TRUE(has_flocks(source("f"), 1));
   EXPECT_EQ(lock(), LockSeen::kShared);
   child.say("close");
   EXPECT_TRUE(child.ends_well());

@@ -106,7 +106,13 @@ std::vector<KernelLock> kernel_locks(const std::string& source_path) {
   return locks;
 }
 
-int flocks_held(const std::string& source_path) { return count_flocks(source_path, false); }
-int flocks_waiting(const std::string& source_path) { return count_flocks(source_path, true); }
+::testing::AssertionResult has_flocks(const std::string& source_path, int held, int blocked) {
+  const auto counted = [&](bool waiting) { return count_flocks(source_path, waiting); };
+  if (eventually([&] { return counted(false) == held && counted(true) == blocked; })) {
+    return ::testing::AssertionSuccess();
+  }
+  return ::testing::AssertionFailure() << source_path << ": " << counted(false) << " locks held (not " << held << "), "
+                                       << counted(true) << " calls blocked (not " << blocked << ")";
+}
 
 }  // namespace flockfs::test

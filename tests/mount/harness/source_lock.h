@@ -50,10 +50,11 @@ struct KernelLock {
   bool waits = false;
 };
 
-// The lines of /proc/locks about this file; touches nothing.
+// The lines of /proc/locks about this file; touches nothing. The kernel does not give out that list in one piece: while
+// other tests lock and unlock, a line may be missing or there twice.
 [[nodiscard]] std::vector<KernelLock> kernel_locks(const std::string& source_path);
-// Held FLOCK locks, and blocked flock(2) calls, of this file.
-[[nodiscard]] int flocks_held(const std::string& source_path);
-[[nodiscard]] int flocks_waiting(const std::string& source_path);
+
+// So many FLOCK locks of the file are held and so many flock(2) calls blocked, or soon are.
+[[nodiscard]] ::testing::AssertionResult has_flocks(const std::string& source_path, int held, int blocked = 0);
 
 }  // namespace flockfs::test
