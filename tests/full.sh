@@ -1,7 +1,7 @@
 #!/bin/bash
 # Everything at full size; under 90 minutes on two cores. sudo ./tests/full.sh
 #
-# What tests/run.sh does, with FLOCKFS_TEST_FULL=1, and then what CI leaves out altogether. CI does less in these places:
+# What tests/run.sh does, with FLOCKFS_TEST_FULL=1, and then what CI leaves out altogether. CI does less here:
 #   NoFileIsTornInArchivesOfTheMirror              200 tar runs; CI 20
 #   CopiesOfTheMirrorOpenAndAgreeWithThemselves    200 copies of carbon's files; CI 40
 #   lint/tidy                                      the analyzer's usual depth; CI less (.ci/lint)

@@ -5,14 +5,14 @@
 #
 # Ends with ctest's summary; the exit status is not 0 if anything failed. Can be run again: it builds what changed and
 # runs everything. What it does, each build in a directory of its own below build-tests/ (FLOCKFS_BUILD_ROOT):
-#   gcc    g++, Release, warnings are errors          all tests
-#   clang  clang++, -Wthread-safety, warnings too     unit tests
-#   asan   address and undefined behaviour sanitizer  unit tests, and the daemon under the mount tests
-#   tsan   thread sanitizer                           the same
+#   gcc    g++, Release, warnings are errors          everything; all tests
+#   clang  clang++, -Wthread-safety, warnings too     everything; unit tests
+#   asan   address and undefined behaviour sanitizer  programs and unit tests; asan-daemon/ and
+#   tsan   thread sanitizer                           tsan-daemon/ are gcc's mount tests of these programs
 #   lint   clang-format, clang-tidy, .ci/check-includes
 #
-# FLOCKFS_TEST_FULL=1: the full sizes instead of CI's (tests/full.sh names them). FLOCKFS_CTEST: further words for ctest,
-# for example "-R gcc/Options".
+# FLOCKFS_TEST_FULL=1: the full sizes instead of CI's (tests/full.sh names them). FLOCKFS_CTEST: further words for
+# ctest, for example "-R gcc/".
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 builds=${FLOCKFS_BUILD_ROOT:-$root/build-tests}
@@ -35,13 +35,15 @@ stage() {
   return "$status"
 }
 
-# build NAME COMPILER TYPE [CMAKE_OPTION...]
+# build NAME COMPILER TYPE CXXFLAGS TARGETS [CMAKE_OPTION...]
 build() {
-  local name=$1 compiler=$2 type=$3
-  shift 3
+  local name=$1 compiler=$2 type=$3 flags=$4 targets=$5
+  shift 5
+  # Split into words on purpose: the targets.
+  # shellcheck disable=SC2086
   cmake -S "$root" -B "$builds/$name" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE="$type" \
-    -DFLOCKFS_TESTS=ON -DFLOCKFS_WERROR=ON "$@" &&
-    "${no_aslr[@]}" cmake --build "$builds/$name" -j "$jobs"
+    -DCMAKE_CXX_FLAGS="$flags" -DFLOCKFS_TESTS=ON -DFLOCKFS_WERROR=ON "$@" &&
+    "${no_aslr[@]}" cmake --build "$builds/$name" -j "$jobs" --target $targets -- -k 0
 }
 
 # The thread sanitizer's runtime wants its address ranges free; where the kernel shuffles more than it can bear, without
@@ -61,29 +63,43 @@ trap 'rm -rf "$reports"' EXIT
 chmod 755 "$reports"
 install -d -m 1777 "$reports/asan" "$reports/tsan"
 
-sanitized=(-O1 -g1 -gz=none)
-stage gcc build gcc g++ Release || true
-stage clang build clang clang++ Release || true
-stage asan build asan g++ Sanitized -DFLOCKFS_SANITIZE=address,undefined -DCMAKE_CXX_FLAGS="${sanitized[*]}" || true
-stage tsan build tsan clang++ Sanitized -DFLOCKFS_SANITIZE=thread -DCMAKE_CXX_FLAGS="${sanitized[*]}" || true
+# What is sanitized: the programs and the unit tests. The mount tests' own code only starts and watches the daemon.
+ours="src/all mount-helper/all tests/unit/all"
+stage gcc build gcc g++ Release "" all || true
+stage clang build clang clang++ Checked -O0 all || true
+stage asan build asan clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_SANITIZE=address,undefined || true
+stage tsan build tsan clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_SANITIZE=thread || true
 
 plan=$builds/plan.json
-python3 - "$root" "$builds" "$reports" "$jobs" "${no_aslr[@]}" >"$plan" <<'PLAN'
+python3 - "$root" "$builds" "$reports" "$jobs" "$ours" "${no_aslr[@]}" >"$plan" <<'PLAN'
 import json
 import sys
 
-root, builds, reports, jobs, *no_aslr = sys.argv[1:]
+root, builds, reports, jobs, ours, *no_aslr = sys.argv[1:]
 asan = f"log_path={reports}/asan/report:detect_stack_use_after_return=1:strict_string_checks=1"
 ubsan = f"print_stacktrace=1:log_path={reports}/asan/report"
 tsan = f"log_path={reports}/tsan/report:second_deadlock_stack=1:suppressions={root}/.ci/tsan.supp"
+
+
+def sanitized(name, slow, prefix, env):
+    """The unit tests of a build, and the mount tests of its daemon."""
+    env = {"FLOCKFS_TEST_SLOW": slow, **env}
+    programs = {"FLOCKFS_BIN": f"{builds}/{name}/bin/flockfs",
+                "MOUNT_FLOCKFS_BIN": f"{builds}/{name}/sbin/mount.flockfs"}
+    common = {"slow": slow, "prefix": prefix}
+    return [
+        {"name": name, "dir": f"{builds}/{name}", "target": ours.split(), "only": "unit", "env": env, **common},
+        {"name": f"{name}-daemon", "dir": f"{builds}/gcc", "target": [], "only": "mount|tools",
+         "env": {**env, **programs}, "reports": f"{reports}/{name}", "after": name, **common},
+    ]
+
+
 json.dump({
     "builds": [
-        {"name": "gcc", "dir": f"{builds}/gcc"},
-        {"name": "clang", "dir": f"{builds}/clang", "only": "unit"},
-        {"name": "asan", "dir": f"{builds}/asan", "only": "unit|mount", "slow": 3, "reports": f"{reports}/asan",
-         "env": {"FLOCKFS_TEST_SLOW": "3", "ASAN_OPTIONS": asan, "UBSAN_OPTIONS": ubsan}},
-        {"name": "tsan", "dir": f"{builds}/tsan", "only": "unit|mount", "slow": 5, "reports": f"{reports}/tsan",
-         "prefix": no_aslr, "env": {"FLOCKFS_TEST_SLOW": "5", "TSAN_OPTIONS": tsan}},
+        {"name": "gcc", "dir": f"{builds}/gcc", "target": ["all"]},
+        {"name": "clang", "dir": f"{builds}/clang", "target": ["all"], "only": "unit"},
+        *sanitized("asan", 3, [], {"ASAN_OPTIONS": asan, "UBSAN_OPTIONS": ubsan}),
+        *sanitized("tsan", 5, no_aslr, {"TSAN_OPTIONS": tsan}),
     ],
     "checks": [
         {"name": "includes", "command": [f"{root}/.ci/check-includes"]},
