@@ -42,7 +42,7 @@ build() {
   # Split into words on purpose: the targets.
   # shellcheck disable=SC2086
   cmake -S "$root" -B "$builds/$name" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE="$type" \
-    -DCMAKE_CXX_FLAGS="$flags" -DFLOCKFS_TESTS=ON -DFLOCKFS_WERROR=ON "$@" &&
+    -DCMAKE_CXX_FLAGS="$flags" -DFLOCKFS_TESTS=ON "$@" &&
     "${no_aslr[@]}" cmake --build "$builds/$name" -j "$jobs" --target $targets -- -k 0
 }
 
@@ -65,8 +65,11 @@ install -d -m 1777 "$reports/asan" "$reports/tsan"
 
 # What is sanitized: the programs and the unit tests. The mount tests' own code only starts and watches the daemon.
 ours="src/all mount-helper/all tests/unit/all"
-stage gcc build gcc g++ Release "" all || true
-stage clang build clang clang++ Checked -O0 all || true
+# g++ 12 sees overlaps in its own std::string that cannot be (GCC bugs 105329, 105651).
+gcc_flags=''
+[[ $(g++ -dumpversion) != 12* ]] || gcc_flags=-Wno-restrict
+stage gcc build gcc g++ Release "$gcc_flags" all -DFLOCKFS_WERROR=ON || true
+stage clang build clang clang++ Checked -O0 all -DFLOCKFS_WERROR=ON || true
 stage asan build asan clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_SANITIZE=address,undefined || true
 stage tsan build tsan clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_SANITIZE=thread || true
 
