@@ -110,6 +110,10 @@ class LockEngine {
   // Ends all waits now and each later one at once with kStopped. What is held stays.
   virtual void stop_waits() = 0;
 
+  // Ends the engine's own thread and what it has in the pool: from then on only the callers' threads tell outcomes. For
+  // the end, after stop_waits() and when no park() comes any more; holds may be released after it.
+  virtual void end() = 0;
+
   [[nodiscard]] virtual Stats stats() const = 0;
 
  protected:

@@ -182,14 +182,16 @@ void WaitRoom::tell(std::vector<Ended> ended) {
   if (ended.empty()) return;
   std::deque<Ended> list;
   for (Ended& one : ended) list.push_back(std::move(one));
-  telling = &list;
+  struct Telling {
+    explicit Telling(std::deque<Ended>* to) { telling = to; }
+    ~Telling() { telling = nullptr; }  // also when memory runs out in a waiter
+  } const scope(&list);
   while (!list.empty()) {
     Ended one = std::move(list.front());
     list.pop_front();
     one.wait->waiter->on_outcome(std::move(one.outcome));
     one.wait->waiter.reset();
   }
-  telling = nullptr;
 }
 
 }  // namespace flockfs

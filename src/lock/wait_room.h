@@ -61,6 +61,7 @@ class WaitRoom final : public LockEngine {
   void park(LockRequest request, std::unique_ptr<LockWaiter> waiter) override EXCLUDES(mutex_);
   void interrupt(WaitId id) override EXCLUDES(mutex_);
   void stop_waits() override EXCLUDES(mutex_);
+  void end() override EXCLUDES(mutex_);
   [[nodiscard]] Stats stats() const override EXCLUDES(mutex_);
 
   // Does everything whose time has come. Any thread.

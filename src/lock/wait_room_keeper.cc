@@ -38,7 +38,9 @@ WaitRoom::WaitRoom(const LockEngineConfig& config, Keeper keeper)
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-WaitRoom::~WaitRoom() {
+WaitRoom::~WaitRoom() { WaitRoom::end(); }
+
+void WaitRoom::end() {
   {
     MutexLock lock(mutex_);
     keeper_ends_ = true;

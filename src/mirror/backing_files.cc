@@ -30,7 +30,9 @@ int BackingFiles::open(fuse_req_t request, Inode& inode, int fd, const struct st
       return use->second.id;
     }
   }
-  const bool possible = enabled_ && !inode.mount().remote && !changes_with_writer(fd, st);
+  // Of a file of overlayfs that is mapped, /proc/PID/maps shows the file below: the mapping could not be told from
+  // none.
+  const bool possible = enabled_ && !inode.mount().remote && !inode.mount().stacked && !changes_with_writer(fd, st);
   const int fresh = possible ? register_file(request, inode) : 0;
   const int id = join(inode, fresh, &unneeded);
   if (unneeded != 0) fuse_passthrough_close(request, unneeded);

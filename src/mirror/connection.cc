@@ -59,8 +59,9 @@ void init(void* data, fuse_conn_info* connection) {
   connection->max_background = kMostBackground;
   connection->congestion_threshold = kMostBackground * 3 / 4;
   connection->time_gran = 1;
-  if (core.config.passthrough && !core.source->root_mount().remote && want(FUSE_CAP_PASSTHROUGH)) {
-    connection->max_backing_stack_depth = core.source->root_mount().stacked ? 1 : 0;
+  const SourceMount& root = core.source->root_mount();
+  if (core.config.passthrough && !root.remote && !root.stacked && want(FUSE_CAP_PASSTHROUGH)) {
+    connection->max_backing_stack_depth = 0;
   } else {
     core.backing.disable();
   }

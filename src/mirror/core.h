@@ -8,6 +8,7 @@
 #include "mirror/backing_files.h"
 #include "mirror/mirror_config.h"
 #include "mirror/open_file.h"
+#include "mirror/open_slots.h"
 #include "mirror/registry.h"
 #include "tree/attribute_record.h"
 #include "tree/dir_stream.h"
@@ -17,8 +18,16 @@
 namespace flockfs {
 
 class BlockingPool;
+class SignalProbe;
 class OpenPipeline;
 class ReleaseDesk;
+
+// A directory that a client has open.
+struct OpenDirectory {
+  OpenDirectory(OpenSlots::Slot slot_in, UniqueFd fd) : slot(std::move(slot_in)), stream(std::move(fd)) {}
+  OpenSlots::Slot slot;
+  DirStream stream;
+};
 
 // What the handlers of one mirror share. The pointers are set before the first request but INIT and constant then; each
 // part is thread-safe by itself.
@@ -28,7 +37,8 @@ struct Core {
         source(std::move(source_in)),
         inodes(*source),
         filter(config.source, config.prefixes, config.excludes),
-        backing(config.passthrough) {}
+        backing(config.passthrough),
+        slots(descriptor_limit()) {}
 
   const MirrorConfig config;
   const std::unique_ptr<Source> source;
@@ -36,15 +46,19 @@ struct Core {
   AttributeRecord attributes;
   const Filter filter;
   BackingFiles backing;
+  OpenSlots slots;
   Registry<OpenFile> files;
-  Registry<DirStream> directories;
+  Registry<OpenDirectory> directories;
   fuse_session* session = nullptr;
   BlockingPool* pool = nullptr;
+  SignalProbe* signals = nullptr;
   OpenPipeline* opens = nullptr;
   ReleaseDesk* releases = nullptr;
 
-  // What is left of a mirror once every RELEASE was heard: open files and those whose mappings outlive them.
   std::atomic<bool> stopping{false};  // no new wait begins
+
+  // A slot for one more open file or directory; EMFILE if there is none left, said once in the log.
+  [[nodiscard]] OpenSlots::Slot take_slot();
 
   // The inode of a nodeid. REQUIRES: the kernel holds a lookup on it, as it does on each node that a request names.
   [[nodiscard]] InodePtr inode(fuse_ino_t node) const {

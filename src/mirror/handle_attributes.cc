@@ -7,8 +7,6 @@
 #include <array>
 #include <memory>
 
-#include "base/blocking_pool.h"
-#include "mirror/clients.h"
 #include "mirror/handlers.h"
 #include "mirror/open_pipeline.h"
 
@@ -48,24 +46,20 @@ Status set_times(int fd, const struct stat& wanted, int which) {
   return {};
 }
 
-// truncate(2) by path, or ftruncate(2) on a file that is open and so holds its lock.
-Status set_size(Core& core, Request& request, const InodePtr& inode, off_t size, const fuse_file_info* info) {
-  const Caller caller = request.caller();
-  const auto file = info != nullptr ? core.files.get(info->fh) : nullptr;
-  if (!file) return core.opens->truncate(inode, size, caller, process_of(request.tid()));
-  const CallerScope scope(caller, CallerScope::Rights::kPlain);
+// ftruncate(2) on a file that is open and so holds its lock.
+Status set_size(const Request& request, const OpenFile& file, off_t size) {
+  const CallerScope scope(request.caller(), CallerScope::Rights::kPlain);
   if (!scope.ok()) return Error{EPERM, {}};
-  if (::ftruncate(file->fd(), size) != 0) return errno_error();
+  if (::ftruncate(file.fd(), size) != 0) return errno_error();
   return {};
 }
 
 constexpr int kOwner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
 constexpr int kTimes = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
 
-Status set_attributes(Core& core, Request& request, const InodePtr& inode, const struct stat& wanted, int which,
-                      const fuse_file_info* info) {
-  if (inode->is_empty_mount()) return Error{EACCES, {}};
-  auto fd = inode->path_fd();
+// Everything but the size.
+Status set_attributes(const Inode& inode, const struct stat& wanted, int which) {
+  auto fd = inode.path_fd();
   if (!fd) return fd.error();
   // Ownership before mode: chown(2) drops set-id bits that the same request may set.
   if ((which & kOwner) != 0) {
@@ -73,9 +67,6 @@ Status set_attributes(Core& core, Request& request, const InodePtr& inode, const
   }
   if ((which & FUSE_SET_ATTR_MODE) != 0 && ::chmod(ProcFdPath(fd->get()).c_str(), wanted.st_mode & 07777) != 0) {
     return errno_error();
-  }
-  if ((which & FUSE_SET_ATTR_SIZE) != 0) {
-    if (auto done = set_size(core, request, inode, wanted.st_size, info); !done) return done;
   }
   if ((which & kTimes) != 0) return set_times(fd->get(), wanted, which);
   return {};
@@ -97,27 +88,30 @@ void answer_changed(Core& core, Request& request, const InodePtr& inode, const S
   request.attributes(*st, 0);
 }
 
-// A truncation by path that found the lock taken, to be tried again by a thread that may sleep.
-void truncate_later(Core& core, Request& request, const InodePtr& inode, off_t size) {
-  auto shared = std::make_shared<Request>(std::move(request));
-  const bool started = core.pool->run([&core, shared, inode, size] {
-    const Caller caller = shared->caller();
-    answer_changed(core, *shared, inode,
-                   core.opens->truncate_patiently(inode, size, caller, process_of(shared->tid())));
-  });
-  if (!started) shared->error(EAGAIN);
-}
-
 void setattr(fuse_req_t native, fuse_ino_t node, struct stat* wanted, int which, fuse_file_info* info) {
   serve(native, [&](Core& core, Request& request) {
     const InodePtr inode = core.inode(node);
-    const Status done = set_attributes(core, request, inode, *wanted, which, info);
-    const bool by_path = (which & FUSE_SET_ATTR_SIZE) != 0 && info == nullptr;
-    if (!done && done.error().code == EAGAIN && by_path) {
-      truncate_later(core, request, inode, wanted->st_size);
+    if (inode->is_empty_mount()) {
+      request.error(EACCES);
       return;
     }
-    answer_changed(core, request, inode, done);
+    if ((which & FUSE_SET_ATTR_SIZE) == 0) {
+      answer_changed(core, request, inode, set_attributes(*inode, *wanted, which));
+      return;
+    }
+    // The size first: it may have to wait, and times that come with it are to be the last word.
+    const auto file = info != nullptr ? core.files.get(info->fh) : nullptr;
+    if (file) {
+      Status done = set_size(request, *file, wanted->st_size);
+      if (done) done = set_attributes(*inode, *wanted, which);
+      answer_changed(core, request, inode, done);
+      return;
+    }
+    auto shared = std::make_shared<Request>(std::move(request));
+    core.opens->truncate(shared, inode, wanted->st_size, [&core, shared, inode, which, st = *wanted](Status done) {
+      if (done) done = set_attributes(*inode, st, which);
+      answer_changed(core, *shared, inode, done);
+    });
   });
 }
 

@@ -101,12 +101,17 @@ void opendir(fuse_req_t native, fuse_ino_t node, fuse_file_info* info) {
       request.error(ENOTDIR);
       return;
     }
+    OpenSlots::Slot slot = core.take_slot();
+    if (!slot) {
+      request.error(EMFILE);
+      return;
+    }
     auto fd = inode->is_empty_mount() ? Result<UniqueFd>(UniqueFd{}) : inode->open(O_RDONLY | O_DIRECTORY);
     if (!fd) {
       request.error(fd.error().code);
       return;
     }
-    info->fh = core.directories.add(std::make_shared<DirStream>(*std::move(fd)));
+    info->fh = core.directories.add(std::make_shared<OpenDirectory>(std::move(slot), *std::move(fd)));
     if (request.opened(*info) != 0) core.directories.take(info->fh);
   });
 }
@@ -129,7 +134,7 @@ void readdir(fuse_req_t native, fuse_ino_t node, std::size_t size, off_t offset,
     const auto stream = core.directories.get(info->fh);
     const InodePtr inode = core.inode(node);
     PlainListing listing(core, inode, native, size);
-    const Status done = stream ? list(*stream, offset, listing) : Status(Error{EBADF, {}});
+    const Status done = stream ? list(stream->stream, offset, listing) : Status(Error{EBADF, {}});
     // What was collected before an error is shown; the error comes again with the next request.
     if (!done && listing.size() == 0) {
       request.error(done.error().code);
@@ -144,7 +149,7 @@ void readdirplus(fuse_req_t native, fuse_ino_t node, std::size_t size, off_t off
     const auto stream = core.directories.get(info->fh);
     const InodePtr inode = core.inode(node);
     PlusListing listing(core, inode, native, size);
-    const Status done = stream ? list(*stream, offset, listing) : Status(Error{EBADF, {}});
+    const Status done = stream ? list(stream->stream, offset, listing) : Status(Error{EBADF, {}});
     if (!done && listing.size() == 0) {
       request.error(done.error().code);
       return;
@@ -156,11 +161,11 @@ void readdirplus(fuse_req_t native, fuse_ino_t node, std::size_t size, off_t off
 void fsyncdir(fuse_req_t native, fuse_ino_t /*node*/, int datasync, fuse_file_info* info) {
   serve(native, [&](Core& core, Request& request) {
     const auto stream = core.directories.get(info->fh);
-    if (!stream || stream->fd() < 0) {
+    if (!stream || stream->stream.fd() < 0) {
       request.error(stream ? 0 : EBADF);
       return;
     }
-    const int failed = datasync != 0 ? ::fdatasync(stream->fd()) : ::fsync(stream->fd());
+    const int failed = datasync != 0 ? ::fdatasync(stream->stream.fd()) : ::fsync(stream->stream.fd());
     request.error(failed == 0 ? 0 : errno);
   });
 }

@@ -1,7 +1,9 @@
 #include <linux/limits.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include <algorithm>
+#include <string_view>
 #include <vector>
 
 #include "mirror/handlers.h"
@@ -26,7 +28,14 @@ ssize_t on_object(Core& core, Request& request, fuse_ino_t node, bool change, Ca
 
 void setxattr(fuse_req_t native, fuse_ino_t node, const char* name, const char* value, std::size_t size, int flags) {
   serve(native, [&](Core& core, Request& request) {
-    const auto set = [&](const char* path) { return ::setxattr(path, name, value, size, flags); };
+    const auto set = [&](const char* path) {
+      // Whether the set-group-id bit survives depends on who sets an ACL, which the kernel leaves to us.
+      const bool acl = std::string_view(name).starts_with("system.posix_acl_");
+      const Caller caller = acl ? request.maker(S_ISGID) : Caller{};
+      const CallerScope scope(caller, CallerScope::Rights::kPlain);
+      if (!scope.ok()) errno = EPERM;
+      return scope.ok() ? ::setxattr(path, name, value, size, flags) : -1;
+    };
     if (on_object(core, request, node, true, set) >= 0) request.ok();
   });
 }

@@ -37,28 +37,6 @@ bool eat_word(std::string_view& text) {
   return true;
 }
 
-// Field 22 of /proc/PID/stat: when the process started, in clock ticks since boot.
-std::optional<std::int64_t> started_ns(pid_t process) {
-  char path[48];
-  std::snprintf(path, sizeof path, "/proc/%d/stat", process);
-  const UniqueFd fd(::open(path, O_RDONLY | O_CLOEXEC));
-  char bytes[1024];
-  const ssize_t got = fd ? ::read(fd.get(), bytes, sizeof bytes) : -1;
-  if (got <= 0) return std::nullopt;
-  std::string_view text(bytes, static_cast<std::size_t>(got));
-  // The command (field 2) may hold anything, a closing parenthesis too: count from the last one.
-  const std::size_t close = text.rfind(") ");
-  if (close == std::string_view::npos) return std::nullopt;
-  text.remove_prefix(close + 2);
-  if (text.starts_with('Z') || text.starts_with('X')) return std::nullopt;  // its mappings are gone, its children moved
-  for (int field = 3; field < 22; ++field) {
-    if (!eat_word(text)) return std::nullopt;
-  }
-  std::int64_t ticks = 0;
-  if (!eat_number(text, 10, ' ', ticks)) return std::nullopt;
-  return ticks * (1'000'000'000 / ::sysconf(_SC_CLK_TCK));
-}
-
 using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
 
 Directory open_directory(const char* path) { return {::opendir(path), &::closedir}; }
@@ -102,29 +80,27 @@ void Mappings::begin(std::int64_t now_ns) {
 
 std::optional<std::set<ino_t>> Mappings::of(pid_t process, std::int64_t opened_at_ns) {
   blind_ = false;
-  std::set<ino_t> found = inherited_from(process, opened_at_ns);
+  std::set<ino_t> found;
+  if (process <= 0 || !add_recent(process, opened_at_ns, found)) found = all();
   if (blind_) return std::nullopt;
   return found;
 }
 
-std::set<ino_t> Mappings::inherited_from(pid_t process, std::int64_t opened_at_ns) {
-  std::set<ino_t> found;
-  if (const auto made_since = recent_.since(opened_at_ns, now_ns_)) {
-    if (process > 0) add_process(process, found);
-    for (const pid_t number : *made_since) add_process(number, found);
-    return found;
-  }
-  const auto started = process > 0 ? started_ns(process) : std::nullopt;
-  if (!started || *started > opened_at_ns) return all();
+// False if it is not known who was made since.
+bool Mappings::add_recent(pid_t process, std::int64_t opened_at_ns, std::set<ino_t>& found) {
+  if (!recent_.since(opened_at_ns, now_ns_)) return false;
   add_process(process, found);
-  add_descendants(process, found);
-  return found;
-}
-
-// Whether opening something in /proc failed for a reason of our own, not because the process is gone.
-bool Mappings::lacks(const UniqueFd& fd) {
-  if (fd || errno == ENOENT || errno == ESRCH || errno == EACCES || errno == EPERM) return false;
-  blind_ = true;
+  std::set<pid_t> seen{process};
+  for (bool more = true; more;) {
+    more = false;
+    const auto made = recent_.since(opened_at_ns, now_ns_);
+    if (!made) return false;
+    for (const pid_t number : *made) {
+      if (!seen.insert(number).second) continue;
+      add_process(number, found);
+      more = true;
+    }
+  }
   return true;
 }
 
@@ -132,7 +108,11 @@ void Mappings::add_process(pid_t process, std::set<ino_t>& found) {
   char path[48];
   std::snprintf(path, sizeof path, "/proc/%d/maps", process);
   const UniqueFd fd(::open(path, O_RDONLY | O_CLOEXEC));
-  if (lacks(fd) || !fd) return;
+  if (!fd) {
+    // Gone, or not ours to see; anything else is a lack of our own, and says nothing about the process.
+    if (errno != ENOENT && errno != ESRCH && errno != EACCES && errno != EPERM) blind_ = true;
+    return;
+  }
   buffer_.resize(kBufferBytes);
   std::size_t have = 0;
   for (;;) {
@@ -153,36 +133,19 @@ void Mappings::add_process(pid_t process, std::set<ino_t>& found) {
   }
 }
 
-// Children by the thread that has them (CONFIG_PROC_CHILDREN).
-void Mappings::add_descendants(pid_t process, std::set<ino_t>& found) {
-  std::vector<pid_t> todo{process};
-  std::set<pid_t> seen{process};
-  while (!todo.empty()) {
-    const pid_t parent = todo.back();
-    todo.pop_back();
-    const std::string tasks = "/proc/" + std::to_string(parent) + "/task";
-    const bool listed = for_each_number(tasks.c_str(), [&](pid_t thread) {
-      const UniqueFd fd(::open((tasks + "/" + std::to_string(thread) + "/children").c_str(), O_RDONLY | O_CLOEXEC));
-      lacks(fd);
-      std::string text;
-      char bytes[4096];
-      ssize_t got = 0;
-      while (fd && (got = ::read(fd.get(), bytes, sizeof bytes)) > 0) text.append(bytes, static_cast<std::size_t>(got));
-      std::string_view rest = text;
-      for (pid_t child = 0; eat_number(rest, 10, ' ', child);) {
-        if (!seen.insert(child).second) continue;
-        add_process(child, found);
-        todo.push_back(child);
-      }
-    });
-    if (!listed && errno != ENOENT) blind_ = true;
-  }
-}
-
 std::set<ino_t> Mappings::all() {
   if (all_) return *all_;
   std::set<ino_t> found;
-  if (!for_each_number("/proc", [&](pid_t process) { add_process(process, found); })) blind_ = true;
+  std::set<pid_t> seen;
+  for (bool more = true; more && !blind_;) {
+    more = false;
+    const bool listed = for_each_number("/proc", [&](pid_t process) {
+      if (!seen.insert(process).second) return;
+      add_process(process, found);
+      more = true;
+    });
+    if (!listed) blind_ = true;
+  }
   if (!blind_) all_ = found;
   return found;
 }

@@ -29,18 +29,19 @@ class Mappings {
   // A new round of questions, about files whose RELEASE has come: what was read of all processes is out of date.
   void begin(std::int64_t now_ns);
 
-  // The inode numbers of the mirror that `process` and those who may have inherited a mapping from it have mapped: who
-  // was made since it opened the file (at `opened_at_ns`, CLOCK_BOOTTIME); where that is not known, its descendants;
-  // and if it is gone (or another has its number: it started later), so that a child of it may have another parent by
-  // now, all processes, read once for all such questions of a round. nullopt when /proc could not be read (no
-  // descriptor, no memory): nothing is known then.
+  // The inode numbers of the mirror that `process`, which opened a file at `opened_at_ns` (CLOCK_BOOTTIME), and those
+  // who may have inherited a mapping from it have mapped: who was made since then. Where that is not known, all
+  // processes, read once for all such questions of a round. nullopt when /proc could not be read (no descriptor, no
+  // memory): nothing is known then.
+  //
+  // RELEASE means that no descriptor of the file is left, so nobody can map it any more but by inheriting a mapping:
+  // each process is looked at, and then those who were made meanwhile, until there are none. A process that is older
+  // than the open and was handed the descriptor (SCM_RIGHTS) is met only by the second way (DESIGN 4.6).
   [[nodiscard]] std::optional<std::set<ino_t>> of(pid_t process, std::int64_t opened_at_ns);
 
  private:
-  std::set<ino_t> inherited_from(pid_t process, std::int64_t opened_at_ns);
-  bool lacks(const UniqueFd& fd);
+  bool add_recent(pid_t process, std::int64_t opened_at_ns, std::set<ino_t>& found);
   void add_process(pid_t process, std::set<ino_t>& found);
-  void add_descendants(pid_t process, std::set<ino_t>& found);
   std::set<ino_t> all();
 
   const dev_t mirror_;

@@ -43,6 +43,16 @@ UniqueFd stop_signals() {
   return UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
+// Whatever mask and dispositions were inherited: SIGTERM, SIGINT and SIGHUP are read from a descriptor, all others are
+// let through, since SIGUSR1 wakes our threads and SIGALRM bounds the end.
+void use_own_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, signal);
+  ::pthread_sigmask(SIG_SETMASK, &set, nullptr);
+  ::signal(SIGALRM, SIG_DFL);
+}
+
 class MountedMirror final : public Mirror {
  public:
   MountedMirror(const MirrorConfig& config, std::unique_ptr<Source> source)
@@ -129,7 +139,7 @@ Status MountedMirror::serve() {
     if (::poll(events, std::size(events), timeout) < 0 && errno != EINTR) return errno_error("poll");
     if ((events[0].revents & POLLIN) != 0) {
       log_write(LogLevel::kInfo, LogLine("unmounted").quoted("mountpoint", core_.config.mountpoint));
-      return {};
+      return workers_->failure();
     }
     if ((events[1].revents & POLLIN) != 0) {
       signalfd_siginfo info{};
@@ -177,17 +187,21 @@ MountedMirror::~MountedMirror() {
     log_close();
     std::_Exit(1);
   }
-  pool_.wait_idle();    // what still runs there answers and ends opens
-  connection_.reset();  // from here on clients get ENOTCONN
-  releases_.reset();
-  core_.files.clear();
-  core_.directories.clear();
+  // Each of these may still be answering an open: the session they answer through goes after them. No client's I/O is
+  // served any more, so that the locks may go before the connection does.
+  if (releases_) releases_->stop();
+  pool_.wait_idle();
+  if (locks_) locks_->end();
+  for (auto& file : core_.files.take_all()) releases_->end(std::move(file));
+  (void)core_.directories.take_all();
+  connection_.reset();
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Mirror>> Mirror::mount(const MirrorConfig& config) {
   if (auto limits = prepare_limits(); !limits) return limits.error();
+  use_own_signals();
   auto source = Source::open({config.source, config.read_only, config.noatime});
   if (!source) return source.error();
   auto mirror = std::make_unique<MountedMirror>(config, *std::move(source));

@@ -19,12 +19,14 @@ constexpr int kMostTries = 32;
 
 }  // namespace
 
-Status OpenPipeline::take_new(int fd, int flags, pid_t process, Hold& hold) {
+// Takes a lock if it can be had at once, on the open file description of `fd`: EAGAIN if not. `fd` stays the caller's;
+// closing it does not end the lock.
+Status OpenPipeline::take_lock(int fd, LockMode mode, pid_t process, Hold& hold) {
   struct stat st {};
   if (::fstat(fd, &st) != 0) return errno_error();
   LockRequest wanted;
   wanted.file = {st.st_dev, st.st_ino};
-  wanted.mode = lock_mode_for_open(flags);
+  wanted.mode = mode;
   wanted.owner = {process, 0};
   wanted.fd = UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!wanted.fd) return errno_error();
@@ -37,29 +39,33 @@ Status OpenPipeline::take_new(int fd, int flags, pid_t process, Hold& hold) {
 
 void OpenPipeline::create(Request request, const InodePtr& parent, const char* name, mode_t mode, int flags) {
   auto directory = parent->path_fd();
-  if (!directory || parent->is_empty_mount()) {
-    request.error(directory ? EACCES : directory.error().code);
+  OpenSlots::Slot slot = core_.take_slot();
+  if (!directory || parent->is_empty_mount() || !slot) {
+    request.error(!directory ? directory.error().code : slot ? EACCES : EMFILE);
     return;
   }
   const pid_t tid = request.tid();
   const bool second = retries_.take_name(tid, parent, name);
   const Caller caller = request.maker(second ? mode | S_ISGID : mode);
   auto file = std::make_shared<OpenFile>();
+  file->slot = std::move(slot);
   file->flags = flags;
   file->opener = process_of(tid);
   FilterDecision decision;
   if (!core_.filter.selects_everything()) decision = core_.filter.decide(core_.inodes.path_in(*parent, name));
+  const Links links = parent->mount().fuse ? Links::kOtherInode : Links::kSameInode;
   const auto take = [&](int fd) {
-    return decision.selected ? take_new(fd, flags, file->opener, file->hold) : Status{};
+    return decision.selected ? take_lock(fd, lock_mode_for_open(flags), file->opener, file->hold) : Status{};
   };
-  auto fd = decision.selected ? make_file(directory->get(), name, flags, mode, caller, take)
+  auto fd = decision.selected ? make_file(directory->get(), name, flags, mode, caller, take, links)
                               : make_file_plainly(directory->get(), name, flags, mode, caller);
-  for (int tries = 0; second && !fd && (flags & O_EXCL) == 0 && tries < kMostTries; ++tries) {
+  for (int tries = 0; second && !fd && (flags & O_EXCL) == 0 && !parent->mount().open_may_wait && tries < kMostTries;
+       ++tries) {
     const int error = fd.error().code;
     if (error == EEXIST || error == EAGAIN) {
       fd = open_present(directory->get(), name, flags, caller, take);
     } else if (error == ENOENT) {
-      fd = make_file(directory->get(), name, flags, mode, caller, take);
+      fd = make_file(directory->get(), name, flags, mode, caller, take, links);
     } else {
       break;
     }
@@ -91,11 +97,13 @@ Result<UniqueFd> OpenPipeline::open_present(int directory, const char* name, int
 
 void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_t mode, int flags) {
   auto directory = parent->path_fd();
-  if (!directory || parent->is_empty_mount()) {
-    request.error(directory ? EACCES : directory.error().code);
+  OpenSlots::Slot slot = core_.take_slot();
+  if (!directory || parent->is_empty_mount() || !slot) {
+    request.error(!directory ? directory.error().code : slot ? EACCES : EMFILE);
     return;
   }
   auto file = std::make_shared<OpenFile>();
+  file->slot = std::move(slot);
   file->flags = flags;
   file->opener = process_of(request.tid());
   auto fd = make_unnamed(directory->get(), flags, mode, request.maker(mode));
@@ -103,7 +111,7 @@ void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_
     request.error(fd.error().code);
     return;
   }
-  if (auto taken = take_new(fd->get(), flags, file->opener, file->hold); !taken) {
+  if (auto taken = take_lock(fd->get(), lock_mode_for_open(flags), file->opener, file->hold); !taken) {
     request.error(taken.error().code);
     return;
   }

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/unique_fd.h"
 #include "lock/lock_engine.h"
+#include "mirror/open_slots.h"
 #include "tree/inode.h"
 
 namespace flockfs {
@@ -25,6 +26,7 @@ namespace flockfs {
 // passes I/O through, the end of its last mapping. Constant after construction but for the marks at the end; whoever
 // drops the last reference gives the lock back, so: under no mutex.
 struct OpenFile {
+  OpenSlots::Slot slot;
   InodePtr inode;
   int flags = 0;        // the client's, as OPEN or CREATE gave them
   Hold hold;            // the lock and the descriptor that carries it; invalid if the filter did not select the file

@@ -22,6 +22,7 @@ TimePoint now() { return SteadyClock().now(); }
 
 // An open under way. Move-only: whoever has it has the duty to answer.
 struct OpenPipeline::Task {
+  OpenSlots::Slot slot;
   Request request;
   InodePtr inode;
   int flags;
@@ -39,7 +40,12 @@ struct OpenPipeline::Task {
 // An open that waits for its lock.
 class OpenPipeline::Parked final : public LockWaiter {
  public:
-  Parked(OpenPipeline& pipeline, Task task) : pipeline_(pipeline), task_(std::move(task)) {}
+  Parked(OpenPipeline& pipeline, Task task) : pipeline_(pipeline), inode_(task.inode), task_(std::move(task)) {
+    pipeline_.waiting_.add(*inode_);
+  }
+  ~Parked() override { pipeline_.waiting_.remove(*inode_); }
+  Parked(const Parked&) = delete;
+  Parked& operator=(const Parked&) = delete;
 
   void on_parked(WaitId id) override {
     log_wait(task_.subject(pipeline_.core_));
@@ -59,14 +65,15 @@ class OpenPipeline::Parked final : public LockWaiter {
 
  private:
   OpenPipeline& pipeline_;
+  const InodePtr inode_;
   Task task_;
 };
 
 FilterDecision OpenPipeline::decide(const Inode& inode) const {
   if (core_.filter.selects_everything()) return {};
   const auto paths = core_.inodes.paths(inode);
-  FilterDecision decision{false, PassReason::kPrefix};
-  if (paths.empty()) return core_.filter.decide(core_.config.source);
+  FilterDecision decision;
+  if (paths.empty()) return {};            // a file without a name is locked: it may be given any
   for (const std::string& path : paths) {  // one selected name is enough: the lock is the file's
     decision = core_.filter.decide(path);
     if (decision.selected) break;
@@ -79,16 +86,29 @@ void OpenPipeline::open(Request request, InodePtr inode, int flags) {
     request.error(ENXIO);
     return;
   }
+  OpenSlots::Slot slot = core_.take_slot();
+  if (!slot) {
+    request.error(EMFILE);
+    return;
+  }
   const pid_t tid = request.tid();
   Caller caller = request.caller();
   const FilterDecision decision = decide(*inode);
-  open_now(
-      Task{std::move(request), std::move(inode), flags, std::move(caller), tid, process_of(tid), now(), decision, {}});
+  open_now(Task{std::move(slot),
+                std::move(request),
+                std::move(inode),
+                flags,
+                std::move(caller),
+                tid,
+                process_of(tid),
+                now(),
+                decision,
+                {}});
 }
 
 // open(2) breaks leases and waits for their holders, unless O_NONBLOCK says otherwise.
 void OpenPipeline::open_now(Task task) {
-  if (task.inode->mount().remote) {
+  if (task.inode->mount().open_may_wait) {
     open_slowly(std::move(task));
     return;
   }
@@ -102,19 +122,23 @@ void OpenPipeline::open_now(Task task) {
   opened(std::move(task), fd ? 0 : fd.error().code, fd ? *std::move(fd) : UniqueFd{});
 }
 
+// libfuse hands back a pointer; the id goes in its place, so that a late call meets nothing that has ended.
+void OpenPipeline::interrupt_open_by(fuse_req_t request, SlowOpens::Id id) {
+  fuse_req_interrupt_func(
+      request,
+      [](fuse_req_t interrupted, void* data) {
+        static_cast<Core*>(fuse_req_userdata(interrupted))
+            ->opens->interrupt_open(reinterpret_cast<std::uintptr_t>(data));
+      },
+      reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
+}
+
 void OpenPipeline::open_slowly(Task task) {
   const int flags = source_flags(task.flags);
   const pid_t tid = task.tid;
   const InodePtr inode = task.inode;
   auto shared = std::make_shared<Task>(std::move(task));
-  const auto arrange = [shared](std::uint64_t id) {
-    fuse_req_interrupt_func(
-        shared->request.native(),
-        [](fuse_req_t request, void* data) {
-          static_cast<Core*>(fuse_req_userdata(request))->opens->interrupt_open(reinterpret_cast<std::uintptr_t>(data));
-        },
-        reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
-  };
+  const auto arrange = [shared](SlowOpens::Id id) { interrupt_open_by(shared->request.native(), id); };
   slow_.open(inode, flags, tid, arrange, [this, shared](SlowOpens::Opened result) {
     fuse_req_interrupt_func(shared->request.native(), nullptr, nullptr);
     opened(std::move(*shared), result.error, std::move(result.fd));
@@ -180,6 +204,7 @@ void OpenPipeline::granted(Task task, LockOutcome outcome) {
 
 // REQUIRES: the lock, if one is wanted, is held: from here on the file is as its last holder left it.
 void OpenPipeline::finish(Task task, std::shared_ptr<OpenFile> file) {
+  file->slot = std::move(task.slot);
   file->inode = task.inode;
   file->flags = task.flags;
   file->opener = task.process;
@@ -205,21 +230,28 @@ void OpenPipeline::finish(Task task, std::shared_ptr<OpenFile> file) {
   answer(std::move(task), std::move(file), st);
 }
 
-// DESIGN 1.3: whether a name under which the kernel knows the inode still leads to it; at the second try whatever is
-// there is served, and so is what has no name (O_TMPFILE, a deleted file by its magic link).
+bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
+  auto parent = name.parent->path_fd();
+  struct stat there {};
+  return parent && ::fstatat(parent->get(), name.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+         there.st_ino == st.st_ino && there.st_dev == st.st_dev;
+}
+
+// DESIGN 1.3: whether the name under which the kernel opens the inode still leads to it. Which of several that is
+// nobody says, so all must: what does not is dropped, and the kernel looks again. It also does if the rights have
+// changed since it was told of them, for it has checked the old ones. At the second try whatever is there is served,
+// and so is what has no name (O_TMPFILE, a deleted file by its magic link).
 bool OpenPipeline::leads_here(const Task& task, const struct stat& st) {
   auto names = core_.inodes.names(*task.inode);
-  const bool second = retries_.take(task.tid, task.inode.get(), names);
-  if (names.empty()) return true;
+  if (retries_.take(task.tid, task.inode.get(), names)) return true;
+  bool all = true;
   for (const Inode::Name& name : names) {
-    auto parent = name.parent->path_fd();
-    struct stat there {};
-    if (parent && ::fstatat(parent->get(), name.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-        there.st_ino == st.st_ino && there.st_dev == st.st_dev) {
-      return true;
-    }
+    if (is_at(name, st)) continue;
+    all = false;
+    core_.inodes.remove_name(task.inode, name.parent, name.name);
   }
-  if (second) return true;
+  if (all && core_.attributes.rights_as_told(*task.inode, st)) return true;
+  forget_attributes(*task.inode, st);
   retries_.remember(task.tid, task.inode, std::move(names));
   return false;
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -9,6 +9,7 @@
 #include "mirror/request.h"
 #include "mirror/retries.h"
 #include "mirror/slow_opens.h"
+#include "mirror/waiting_opens.h"
 #include "tree/make.h"
 
 namespace flockfs {
@@ -32,12 +33,11 @@ class OpenPipeline {
   // TMPFILE: a file without a name, locked.
   void create_unnamed(Request request, const InodePtr& parent, mode_t mode, int flags);
 
-  // truncate(2) by path: a write, so under the exclusive lock, which is only tried: the kernel holds the inode, so
-  // whoever has the lock through this mirror could not finish while we waited. EAGAIN if somebody has it.
-  Status truncate(const InodePtr& inode, off_t size, const Caller& caller, pid_t process);
-  // The same for a thread that may sleep: goes on for the milliseconds in which a lock may still be taken although the
-  // close(2) that frees it has returned.
-  Status truncate_patiently(const InodePtr& inode, off_t size, const Caller& caller, pid_t process);
+  // truncate(2) by path: a write, so under the exclusive lock. The kernel holds the inode meanwhile, so whoever has the
+  // lock through this mirror could not finish while we waited: EAGAIN. A holder outside is waited for, five seconds at
+  // most and until a client opens the file (DESIGN 4.2). `answer` is called once, perhaps by another thread.
+  void truncate(std::shared_ptr<Request> request, const InodePtr& inode, off_t size,
+                std::function<void(Status)> answer);
 
   // A lookup by a thread, which may be the one between the two tries of an open.
   Result<Found> lookup(pid_t tid, const InodePtr& parent, const char* name);
@@ -52,6 +52,9 @@ class OpenPipeline {
   // Ends all waits with ENOTCONN, now and from now on.
   void stop();
 
+  // Has the kernel's INTERRUPT for a request end the slow open `id`.
+  static void interrupt_open_by(fuse_req_t request, SlowOpens::Id id);
+
  private:
   struct Task;
   class Parked;
@@ -64,14 +67,19 @@ class OpenPipeline {
   void granted(Task task, LockOutcome outcome);
   void finish(Task task, std::shared_ptr<OpenFile> file);
   [[nodiscard]] bool leads_here(const Task& task, const struct stat& st);
+  [[nodiscard]] bool is_at(const Inode::Name& name, const struct stat& st) const;
   void answer(Task task, std::shared_ptr<OpenFile> file, const struct stat& st);
   void answer_created(Request request, const InodePtr& parent, const char* name, const FilterDecision& decision,
                       UniqueFd fd, std::shared_ptr<OpenFile> file);
   void note_granted(OpenFile& file, const FilterDecision& decision, Duration waited);
   Result<UniqueFd> open_present(int directory, const char* name, int flags, const Caller& caller,
                                 const BeforeVisible& take);
-  Status take_to_truncate(const InodePtr& inode, int fd, pid_t process, Hold& hold);
-  Status take_new(int fd, int flags, pid_t process, Hold& hold);
+  struct Truncation;
+  void truncate_opened(const std::shared_ptr<Truncation>& truncation);
+  Status truncate_patiently(Truncation& truncation);
+  Status try_truncate(Truncation& truncation);
+  [[nodiscard]] bool in_use(const Inode& inode, Duration waited) const;
+  Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold);
   void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);
   void forget_attributes(Inode& inode, const struct stat& st);
 
@@ -79,6 +87,7 @@ class OpenPipeline {
   LockEngine& locks_;
   SlowOpens& slow_;
   Retries retries_;
+  WaitingOpens waiting_;
 };
 
 }  // namespace flockfs

@@ -5,6 +5,9 @@
 #include <thread>
 #include <utility>
 
+#include "base/blocking_pool.h"
+#include "lock/signal_probe.h"
+#include "mirror/clients.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/release_desk.h"
 
@@ -16,53 +19,112 @@ namespace {
 constexpr auto kCloseLimit = std::chrono::milliseconds(20);
 constexpr auto kLookLimit = std::chrono::seconds(1);
 constexpr auto kCloseLook = std::chrono::milliseconds(1);
+// How long a holder outside is waited for: the kernel keeps others from writing meanwhile.
+constexpr auto kOutsideLimit = std::chrono::seconds(5);
+constexpr auto kOutsideLook = std::chrono::milliseconds(10);
 
 TimePoint now() { return SteadyClock().now(); }
 
 }  // namespace
 
-// The lock for a truncation by path. EAGAIN if somebody has it.
-Status OpenPipeline::take_to_truncate(const InodePtr& inode, int fd, pid_t process, Hold& hold) {
-  const auto own = core_.files.pick([&](const OpenFile& file) {
-    return file.inode == inode && file.locked() && file.hold.mode() == LockMode::kExclusive && process != 0 &&
-           file.opener == process;
-  });
-  if (!own.empty()) return {};
-  LockRequest wanted;
-  wanted.file = {inode->dev(), inode->ino()};
-  wanted.mode = LockMode::kExclusive;
-  wanted.owner = {process, 0};
-  wanted.fd = UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  if (!wanted.fd) return errno_error();
-  auto outcome = locks_.try_acquire(wanted);
-  if (!outcome) return Error{EAGAIN, {}};
-  if (outcome->end != WaitEnd::kGranted) return Error{outcome->error, {}};
-  hold = std::move(outcome->hold);
-  return {};
-}
+struct OpenPipeline::Truncation {
+  std::shared_ptr<Request> request;
+  InodePtr inode;
+  off_t size;
+  std::function<void(Status)> answer;
+  Caller caller;
+  pid_t tid;
+  pid_t process;
+  UniqueFd fd;
+};
 
-Status OpenPipeline::truncate(const InodePtr& inode, off_t size, const Caller& caller, pid_t process) {
-  Hold hold;  // ends after the scope below: its end may finish other clients' opens
-  auto fd = inode->open(O_WRONLY | O_NONBLOCK);
-  if (!fd) return fd.error();
-  if (decide(*inode).selected) {
-    if (auto taken = take_to_truncate(inode, fd->get(), process, hold); !taken) return taken;
+void OpenPipeline::truncate(std::shared_ptr<Request> request, const InodePtr& inode, off_t size,
+                            std::function<void(Status)> answer) {
+  auto truncation = std::make_shared<Truncation>();
+  truncation->caller = request->caller();
+  truncation->tid = request->tid();
+  truncation->process = process_of(request->tid());
+  truncation->inode = inode;
+  truncation->size = size;
+  if (!inode->mount().open_may_wait) {
+    auto fd = inode->open(O_WRONLY | O_NONBLOCK);
+    if (fd || fd.error().code != EWOULDBLOCK) {
+      if (!fd) {
+        answer(fd.error());
+        return;
+      }
+      truncation->fd = *std::move(fd);
+      Status done = try_truncate(*truncation);
+      if (done || done.error().code != EAGAIN) {
+        answer(std::move(done));
+        return;
+      }
+    }
   }
-  const CallerScope scope(caller, CallerScope::Rights::kPlain);
-  if (!scope.ok()) return Error{EPERM, {}};
-  if (::ftruncate(fd->get(), size) != 0) return errno_error();
-  return {};
+  truncation->request = std::move(request);
+  truncation->answer = std::move(answer);
+  if (truncation->fd) {
+    if (!core_.pool->run([this, truncation] { truncate_opened(truncation); })) truncation->answer(Error{EAGAIN, {}});
+    return;
+  }
+  const auto arrange = [truncation](SlowOpens::Id id) { interrupt_open_by(truncation->request->native(), id); };
+  slow_.open(inode, O_WRONLY, truncation->tid, arrange, [this, truncation](SlowOpens::Opened opened) {
+    fuse_req_interrupt_func(truncation->request->native(), nullptr, nullptr);
+    if (opened.error != 0) {
+      truncation->answer(Error{opened.error, {}});
+      return;
+    }
+    truncation->fd = std::move(opened.fd);
+    truncate_opened(truncation);
+  });
 }
 
-Status OpenPipeline::truncate_patiently(const InodePtr& inode, off_t size, const Caller& caller, pid_t process) {
+// In a thread that may sleep.
+void OpenPipeline::truncate_opened(const std::shared_ptr<Truncation>& truncation) {
+  truncation->answer(truncate_patiently(*truncation));
+}
+
+Status OpenPipeline::truncate_patiently(Truncation& truncation) {
   const TimePoint start = now();
   for (;;) {
-    Status done = truncate(inode, size, caller, process);
+    Status done = try_truncate(truncation);
     if (done || done.error().code != EAGAIN || core_.stopping) return done;
     const Duration waited = now() - start;
-    if (waited > kCloseLimit && (waited > kLookLimit || !core_.releases->unlooked(*inode))) return done;
-    std::this_thread::sleep_for(kCloseLook);
+    if (waited > kOutsideLimit || in_use(*truncation.inode, waited)) return done;
+    const bool interrupted = fuse_req_interrupted(truncation.request->native()) != 0;
+    if (interrupted && core_.signals->must_end(truncation.tid)) return Error{EINTR, {}};
+    std::this_thread::sleep_for(waited < kLookLimit ? kCloseLook : kOutsideLook);
   }
+}
+
+// EAGAIN if somebody has the lock; a process that has it itself, through this mirror, truncates under its own.
+Status OpenPipeline::try_truncate(Truncation& truncation) {
+  const Inode& inode = *truncation.inode;
+  std::vector<std::shared_ptr<OpenFile>> own;  // kept until the truncation is done
+  Hold hold;                                   // ends after the scope below: its end may finish other clients' opens
+  if (decide(inode).selected) {
+    own = core_.files.pick([&](const OpenFile& file) {
+      return file.inode.get() == &inode && file.locked() && file.hold.mode() == LockMode::kExclusive &&
+             truncation.process != 0 && file.opener == truncation.process;
+    });
+    if (own.empty()) {
+      if (auto taken = take_lock(truncation.fd.get(), LockMode::kExclusive, truncation.process, hold); !taken)
+        return taken;
+    }
+  }
+  const CallerScope scope(truncation.caller, CallerScope::Rights::kPlain);
+  if (!scope.ok()) return Error{EPERM, {}};
+  if (::ftruncate(truncation.fd.get(), truncation.size) != 0) return errno_error();
+  return {};
+}
+
+// Whether clients of the mirror have the file, or want it, after that long.
+bool OpenPipeline::in_use(const Inode& inode, Duration waited) const {
+  if (waiting_.any(inode)) return true;
+  if (waited <= kCloseLimit) return false;
+  if (core_.releases->unlooked(inode)) return waited > kLookLimit;
+  const auto open = core_.files.pick([&](const OpenFile& file) { return file.inode.get() == &inode; });
+  return !open.empty() || core_.releases->keeps(inode);
 }
 
 }  // namespace flockfs

@@ -50,12 +50,13 @@ class Registry {
     return picked;
   }
 
-  // Ends all, outside the mutex.
-  void clear() {
-    std::map<std::uint64_t, std::shared_ptr<T>> ended;
+  // Takes all out, oldest first.
+  [[nodiscard]] std::vector<std::shared_ptr<T>> take_all() {
+    std::vector<std::shared_ptr<T>> all;
     MutexLock lock(mutex_);
-    ended.swap(items_);
-    lock.unlock();
+    for (auto& [number, item] : items_) all.push_back(std::move(item));
+    items_.clear();
+    return all;
   }
 
  private:

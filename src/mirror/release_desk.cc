@@ -69,6 +69,11 @@ bool ReleaseDesk::unlooked(const Inode& inode) const {
                      [&](const Kept& kept) { return !kept.looked && kept.file->inode.get() == &inode; });
 }
 
+bool ReleaseDesk::keeps(const Inode& inode) const {
+  MutexLock lock(mutex_);
+  return std::any_of(queue_.begin(), queue_.end(), [&](const Kept& kept) { return kept.file->inode.get() == &inode; });
+}
+
 void ReleaseDesk::end(std::shared_ptr<OpenFile> file) {
   const bool locked = file->locked();
   const Duration held = now() - file->since;

@@ -32,6 +32,9 @@ class ReleaseDesk {
   Status start(dev_t mirror);
   void stop();
 
+  // Ends a file now: gives its lock back and says so in the log.
+  void end(std::shared_ptr<OpenFile> file);
+
   // Takes over a file after its RELEASE and ends it, at once or when its last mapping ends.
   void submit(std::shared_ptr<OpenFile> file);
 
@@ -42,6 +45,9 @@ class ReleaseDesk {
 
   // Whether a file of this inode was submitted whose mappings have not been looked at yet.
   [[nodiscard]] bool unlooked(const Inode& inode) const;
+
+  // Whether a file of this inode is kept for its mappings.
+  [[nodiscard]] bool keeps(const Inode& inode) const;
 
   // Files kept for their mappings or not looked at yet.
   [[nodiscard]] std::size_t kept() const;
@@ -60,7 +66,6 @@ class ReleaseDesk {
   void look(std::vector<Kept>& batch);
   void warn_of_long_holds();
   void warn_if_long(OpenFile& file);
-  void end(std::shared_ptr<OpenFile> file);
 
   Core& core_;
   std::unique_ptr<Mappings> mappings_;  // of the thread alone

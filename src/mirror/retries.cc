@@ -48,7 +48,10 @@ bool Retries::take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>
 
 bool Retries::awaited(pid_t tid, const InodePtr& parent, const char* name) {
   if (size_ == 0) return false;
+  std::vector<Stale> dropped;
   MutexLock lock(mutex_);
+  drop_old(dropped);
+  size_ = stale_.size();
   auto entry = stale_.find(tid);
   if (entry == stale_.end()) return false;
   const auto& names = entry->second.names;

@@ -1,106 +1,184 @@
 #include "mirror/slow_opens.h"
 
-#include <fcntl.h>
-
+#include <algorithm>
 #include <chrono>
 #include <utility>
-#include <vector>
 
 namespace flockfs {
 namespace {
 
 // There is one INTERRUPT for a request, and it need not be for a signal that ends the wait: look again this often.
 constexpr auto kLookAgain = std::chrono::milliseconds(50);
+// Threads that wait for one file at a time: as one comes through, the next one goes. So those who wait for one file
+// leave threads for all others.
+constexpr unsigned kMostForOneFile = 8;
 
 }  // namespace
 
 // Guarded by SlowOpens::mutex_ but for the point, which guards itself.
 struct SlowOpens::Task {
-  Task(BlockingPool& pool, std::uint64_t id_in, pid_t tid_in, Done done_in)
-      : id(id_in), tid(tid_in), point(pool), done(std::move(done_in)) {}
-  const std::uint64_t id;
+  Task(BlockingPool& pool, Id id_in, InodePtr inode_in, int flags_in, pid_t tid_in, Done done_in)
+      : id(id_in), inode(std::move(inode_in)), flags(flags_in), tid(tid_in), point(pool), done(std::move(done_in)) {}
+  const Id id;
+  const InodePtr inode;
+  const int flags;
   const pid_t tid;
   InterruptiblePoint point;
-  Done done;  // empty once somebody has taken the duty to call it
-  bool watched = false;
-  CondVar ended;  // for watch()
+  Done done;              // empty once somebody has taken the duty to call it
+  bool arranged = false;  // until then nobody but open() may call it
+  int ended_early = 0;    // the error that came before it was arranged
 };
 
-void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(std::uint64_t)>& arrange,
-                     Done done) {
-  std::shared_ptr<Task> task;
-  bool stopped = false;
+void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(Id)>& arrange, Done done) {
+  TaskPtr task;
   {
     MutexLock lock(mutex_);
-    task = std::make_shared<Task>(pool_, ++last_id_, tid, std::move(done));
-    stopped = stopped_;
+    task = std::make_shared<Task>(pool_, ++last_id_, inode, flags, tid, std::move(done));
+    if (stopped_) task->ended_early = ENOTCONN;
     tasks_.emplace(task->id, task);
   }
-  if (stopped) {
-    finish(task, {ENOTCONN, {}});
-    return;
-  }
   arrange(task->id);
-  if (!pool_.run([this, task, inode, flags] { run(task, inode, flags); })) finish(task, {EAGAIN, {}});
+  int error = 0;
+  {
+    MutexLock lock(mutex_);
+    task->arranged = true;
+    error = task->ended_early;
+    if (error == 0) queue_.push_back(task);
+  }
+  if (error != 0) {
+    finish(task, {error, {}});
+  } else {
+    start_some();
+  }
 }
 
-void SlowOpens::run(const std::shared_ptr<Task>& task, const InodePtr& inode, int flags) {
+// Starts as many of the queue as there are threads for. If there is not one thread for anything, the first is refused:
+// nobody would ever come back to it.
+void SlowOpens::start_some() {
+  for (;;) {
+    TaskPtr task;
+    bool alone = false;
+    {
+      MutexLock lock(mutex_);
+      task = next_to_start();
+      if (!task) return;
+      ++running_[task->inode.get()];
+      alone = running_.size() == 1 && running_[task->inode.get()] == 1;
+    }
+    if (pool_.run([this, task] { run(task); })) continue;
+    {
+      MutexLock lock(mutex_);
+      give_back(task);
+      if (!alone) {
+        queue_.push_front(task);
+        return;
+      }
+    }
+    finish(task, {EAGAIN, {}});
+  }
+}
+
+SlowOpens::TaskPtr SlowOpens::next_to_start() {
+  const auto next = std::find_if(queue_.begin(), queue_.end(), [this](const TaskPtr& task) REQUIRES(mutex_) {
+    const auto running = running_.find(task->inode.get());
+    return running == running_.end() || running->second < kMostForOneFile;
+  });
+  if (next == queue_.end()) return nullptr;
+  TaskPtr task = std::move(*next);
+  queue_.erase(next);
+  return task;
+}
+
+void SlowOpens::give_back(const TaskPtr& task) {
+  const auto running = running_.find(task->inode.get());
+  if (--running->second == 0) running_.erase(running);
+}
+
+void SlowOpens::run(const TaskPtr& task) {
   Opened opened{EINTR, {}};
   if (task->point.enter()) {
-    auto fd = inode->open(flags);
+    auto fd = task->inode->open(task->flags);
     task->point.leave();
     opened.error = fd ? 0 : fd.error().code;
     if (fd) opened.fd = *std::move(fd);
   }
+  {
+    MutexLock lock(mutex_);
+    give_back(task);
+  }
   finish(task, std::move(opened));
+  start_some();
 }
 
-bool SlowOpens::finish(const std::shared_ptr<Task>& task, Opened opened) {
+// Whoever comes first calls `done`; what comes later is dropped.
+void SlowOpens::finish(const TaskPtr& task, Opened opened) {
   Done done;
   {
     MutexLock lock(mutex_);
     done = std::exchange(task->done, nullptr);
     tasks_.erase(task->id);
-    task->ended.notify_all();
+    std::erase(queue_, task);
+    if (std::erase(watched_, task) != 0) ended_.notify_all();
   }
-  if (!done) return false;
-  done(std::move(opened));
-  return true;
+  if (done) done(std::move(opened));
 }
 
-void SlowOpens::interrupt(std::uint64_t id) {
-  std::shared_ptr<Task> task;
+void SlowOpens::interrupt(Id id) {
   {
     MutexLock lock(mutex_);
-    auto entry = tasks_.find(id);
-    if (entry == tasks_.end() || std::exchange(entry->second->watched, true)) return;
-    task = entry->second;
+    const auto entry = tasks_.find(id);
+    if (entry == tasks_.end()) return;
+    watched_.push_back(entry->second);
+    if (std::exchange(watching_, true)) return;
   }
-  // Reading /proc is not for the thread that delivers the interrupt. With no thread to look, take the signal for real.
-  if (!pool_.run([this, task] { watch(task); })) task->point.interrupt();
+  // Reading /proc is not for the thread that delivers the interrupt. With no thread to look, take the signals for real.
+  if (pool_.run([this] { watch(); })) return;
+  std::vector<TaskPtr> blind;
+  {
+    MutexLock lock(mutex_);
+    watching_ = false;
+    blind = watched_;
+  }
+  for (const TaskPtr& task : blind) task->point.interrupt();
 }
 
-void SlowOpens::watch(const std::shared_ptr<Task>& task) {
-  while (!probe_.must_end(task->tid)) {
+void SlowOpens::watch() {
+  for (;;) {
+    std::vector<TaskPtr> watched;
+    {
+      MutexLock lock(mutex_);
+      if (watched_.empty()) {
+        watching_ = false;
+        return;
+      }
+      watched = watched_;
+    }
+    for (const TaskPtr& task : watched) {
+      if (!probe_.must_end(task->tid)) continue;
+      // First end the system call, then answer: it need not give in (a hard NFS mount), and the client must not wait
+      // for that.
+      task->point.interrupt();
+      finish(task, {EINTR, {}});
+    }
     MutexLock lock(mutex_);
-    if (!task->done) return;
-    task->ended.wait_until(mutex_, std::chrono::steady_clock::now() + kLookAgain);
-    if (!task->done) return;
+    if (!watched_.empty()) ended_.wait_until(mutex_, std::chrono::steady_clock::now() + kLookAgain);
   }
-  // First end the system call, then answer: it need not give in (a hard NFS mount), and the client must not wait for
-  // that.
-  task->point.interrupt();
-  finish(task, {EINTR, {}});
 }
 
 void SlowOpens::stop() {
-  std::vector<std::shared_ptr<Task>> tasks;
+  std::vector<TaskPtr> tasks;
   {
     MutexLock lock(mutex_);
     stopped_ = true;
-    for (auto& [id, task] : tasks_) tasks.push_back(task);
+    for (auto& [id, task] : tasks_) {
+      if (task->arranged) {
+        tasks.push_back(task);
+      } else {
+        task->ended_early = ENOTCONN;
+      }
+    }
   }
-  for (const auto& task : tasks) {
+  for (const TaskPtr& task : tasks) {
     task->point.interrupt();
     finish(task, {ENOTCONN, {}});
   }

@@ -74,16 +74,29 @@ void Workers::run() {
   ::prctl(PR_SET_NAME, "flockfs-worker");
   if (auto own = own_umask(); !own) {
     log_error("thread", "", own.error());
+    failed_ = own.error().code;
   } else {
     RequestBuffer buffer;
     while (fuse_session_exited(session_) == 0) {
       const int got = fuse_session_receive_buf(session_, buffer.get());
       if (got == -EINTR || got == -EAGAIN) continue;
-      if (got <= 0) break;
+      if (got <= 0) {
+        if (got < 0 && got != -ENODEV && got != -ECONNABORTED) {
+          log_error("read", "/dev/fuse", Error{-got, {}});
+          failed_ = -got;
+        }
+        break;
+      }
       fuse_session_process_buf(session_, buffer.get());
     }
   }
   if (running_.fetch_sub(1) == 1) ::eventfd_write(ended_.get(), 1);
+}
+
+Status Workers::failure() const {
+  const int error = failed_;
+  if (error == 0) return {};
+  return Error{error, "the mirror's threads have ended"};
 }
 
 bool Workers::stop(std::chrono::milliseconds limit) {

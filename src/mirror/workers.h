@@ -25,6 +25,9 @@ class Workers {
 
   Status start(unsigned count);
 
+  // Why the threads have ended by themselves, if not because the mirror is gone.
+  [[nodiscard]] Status failure() const;
+
   // Becomes readable when all threads have ended by themselves, which is when the mirror is unmounted and nothing in it
   // is open any more, or its connection is gone.
   [[nodiscard]] int ended_fd() const { return ended_.get(); }
@@ -39,7 +42,8 @@ class Workers {
   fuse_session* const session_;
   std::vector<pthread_t> threads_;
   std::atomic<unsigned> running_{0};
-  UniqueFd ended_;  // eventfd
+  std::atomic<int> failed_{0};  // errno of a thread that ended before its time
+  UniqueFd ended_;              // eventfd
 };
 
 }  // namespace flockfs

@@ -35,6 +35,9 @@ void AttributeRecord::told(Inode& inode, const struct stat& st) {
   MutexLock lock(mutex_of(inode));
   inode.told_.ctime_ns = to_ns(st.st_ctim);
   inode.told_.size = st.st_size;
+  inode.told_.mode = st.st_mode;
+  inode.told_.uid = st.st_uid;
+  inode.told_.gid = st.st_gid;
 }
 
 bool AttributeRecord::current(Inode& inode, const struct stat& st) {
@@ -45,6 +48,12 @@ bool AttributeRecord::current(Inode& inode, const struct stat& st) {
   if (told.first_ns == 0) return true;
   const std::int64_t changed = to_ns(st.st_ctim);
   return changed < told.first_ns && changed == told.ctime_ns && st.st_size == told.size;
+}
+
+bool AttributeRecord::rights_as_told(Inode& inode, const struct stat& st) {
+  MutexLock lock(mutex_of(inode));
+  const auto& told = inode.told_;
+  return told.mode == 0 || (told.mode == st.st_mode && told.uid == st.st_uid && told.gid == st.st_gid);
 }
 
 void AttributeRecord::reset(Inode& inode) {

@@ -34,6 +34,8 @@ class AttributeRecord {
 
   // Whether all that the kernel may have is still so, given what an open has just read.
   [[nodiscard]] bool current(Inode& inode, const struct stat& st);
+  // Whether the kernel, if it was told of the rights at all, was told of these at last.
+  [[nodiscard]] bool rights_as_told(Inode& inode, const struct stat& st);
   // Before the kernel is made to forget.
   void reset(Inode& inode);
 

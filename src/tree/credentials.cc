@@ -119,6 +119,11 @@ Status own_umask() {
   return {};
 }
 
+Status drop_groups() {
+  if (privileged() && ::setgroups(0, nullptr) != 0) return errno_error("cannot give up the daemon's groups");
+  return {};
+}
+
 Status drop_resource_capability() {
   CapData data{};
   if (!read_capabilities(data)) return errno_error("cannot read the daemon's capabilities");

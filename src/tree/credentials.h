@@ -58,7 +58,8 @@ class NobodyScope {
 // To be called by each thread that makes objects for clients, before it does: gives it a umask of its own.
 Status own_umask();
 
-// See prepare_limits().
+// See prepare_limits(). Without the groups that the daemon was started with, a client who has none acts with none.
+Status drop_groups();
 Status drop_resource_capability();
 
 }  // namespace flockfs

@@ -77,6 +77,9 @@ class Inode : public std::enable_shared_from_this<Inode> {
     std::int64_t first_ns = 0;  // coarse real time before the earliest look told since the kernel last forgot; 0: none
     std::int64_t ctime_ns = 0;
     std::int64_t size = 0;
+    mode_t mode = 0;  // 0: never told
+    uid_t uid = 0;
+    gid_t gid = 0;
   };
 
   const SourceMount& mount_;

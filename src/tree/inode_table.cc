@@ -136,7 +136,18 @@ void InodeTable::forget(const InodePtr& inode, std::uint64_t count) {
   if (entry == inodes_.end() || entry->second != inode) return;
   dropped = std::move(entry->second);
   inodes_.erase(entry);
-  names.swap(inode->names_);
+  // A directory may live on as the parent of a file that has another name elsewhere, and keeps its own name for that.
+  // But not in a loop, which would never end by itself.
+  if (!inode->is_directory() || !reaches_root(inode.get())) names.swap(inode->names_);
+}
+
+bool InodeTable::reaches_root(const Inode* inode) const {
+  for (std::size_t depth = 0; depth < kMaxDepth; ++depth) {
+    if (inode == root_.get()) return true;
+    if (inode->names_.empty()) return false;
+    inode = inode->names_.back().parent.get();
+  }
+  return false;
 }
 
 InodePtr InodeTable::find(int fd, const InodePtr& parent) const {

@@ -66,6 +66,7 @@ class InodeTable {
   InodePtr insert(const SourceMount& mount, UniqueFd fd, const struct stat& st, FileHandle handle,
                   const InodePtr& parent, const char* name);
   static void note_name(Inode& inode, const InodePtr& parent, std::string_view name);
+  [[nodiscard]] bool reaches_root(const Inode* inode) const REQUIRES(mutex_);
   [[nodiscard]] std::string path_of(const Inode* inode) const REQUIRES(mutex_);
   [[nodiscard]] std::string where(const InodePtr& parent, const char* name) const;
 

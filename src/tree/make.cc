@@ -6,7 +6,8 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdio>
+#include <optional>
+#include <string>
 
 #include "tree/inode.h"
 #include "tree/open_flags.h"
@@ -26,42 +27,72 @@ Status link_open_file(int fd, int directory, const char* name) {
   return {};
 }
 
-// For sources without O_TMPFILE: a name nobody looks for, the lock, then the right name, which must be free.
-Result<UniqueFd> make_by_rename(int directory, const char* name, int flags, mode_t mode, const Caller& caller,
-                                const BeforeVisible& before) {
+// A name nobody looks for; nullopt without random numbers.
+std::optional<std::string> hidden_name() {
   std::array<unsigned char, 12> random{};
-  if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) return errno_error();
-  char hidden[sizeof ".flockfs-" + random.size() * 2];
-  char* end = hidden + std::snprintf(hidden, sizeof hidden, ".flockfs-");
-  for (const unsigned char byte : random) end += std::snprintf(end, 3, "%02x", byte);
+  if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) return std::nullopt;
+  std::string name = ".flockfs-";
+  for (const unsigned char byte : random) {
+    name += "0123456789abcdef"[byte >> 4];
+    name += "0123456789abcdef"[byte & 15];
+  }
+  return name;
+}
 
-  CallerScope scope(caller, CallerScope::Rights::kMaker);
-  if (!scope.ok()) return Error{EPERM, {}};
-  UniqueFd fd(::openat(directory, hidden, source_flags(flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
-  if (!fd) return errno_error();
-  Status status = before(fd.get());
-  if (status && ::renameat2(directory, hidden, directory, name, RENAME_NOREPLACE) == 0) return fd;
-  if (status && (errno == EINVAL || errno == ENOSYS)) {
-    if (::linkat(directory, hidden, directory, name, 0) != 0) status = errno_error();
-  } else if (status) {
-    status = errno_error();
+// Gives the file its right name, which must be free, and takes the hidden one away.
+Status rename_to_free(int directory, const char* hidden, const char* name, Links links) {
+  if (::renameat2(directory, hidden, directory, name, RENAME_NOREPLACE) == 0) return {};
+  Status status = errno_error();
+  const bool no_such_call = status.error().code == EINVAL || status.error().code == ENOSYS;
+  if (no_such_call && links == Links::kSameInode) {
+    status = ::linkat(directory, hidden, directory, name, 0) == 0 ? Status() : Status(errno_error());
+  } else if (no_such_call) {
+    status = Error{EOPNOTSUPP, {}};
   }
   ::unlinkat(directory, hidden, 0);
-  if (!status) return status.error();
+  return status;
+}
+
+// For sources without O_TMPFILE.
+Result<UniqueFd> make_by_rename(int directory, const char* name, int flags, mode_t mode, const Caller& caller,
+                                const BeforeVisible& before, Links links) {
+  const auto hidden = hidden_name();
+  if (!hidden) return errno_error();
+  auto fd = make_file_plainly(directory, hidden->c_str(), flags, mode, caller);
+  if (!fd) return fd.error();
+  if (auto ready = before(fd->get()); !ready) {
+    ::unlinkat(directory, hidden->c_str(), 0);
+    return ready.error();
+  }
+  if (auto named = rename_to_free(directory, hidden->c_str(), name, links); !named) return named.error();
+  return fd;
+}
+
+// For sources without any way to name a file that is locked already. If somebody else was faster with the lock, the
+// file is one that turned up: EEXIST.
+Result<UniqueFd> make_then_lock(int directory, const char* name, int flags, mode_t mode, const Caller& caller,
+                                const BeforeVisible& before) {
+  auto fd = make_file_plainly(directory, name, flags, mode, caller);
+  if (!fd) return fd.error();
+  if (auto ready = before(fd->get()); !ready) {
+    return Error{ready.error().code == EAGAIN ? EEXIST : ready.error().code, {}};
+  }
   return fd;
 }
 
 }  // namespace
 
 Result<UniqueFd> make_file(int directory, const char* name, int flags, mode_t mode, const Caller& caller,
-                           const BeforeVisible& before) {
+                           const BeforeVisible& before, Links links) {
   // An existing name is the common failure; asking first saves making a file for nothing. The answer is only a hint.
   struct stat exists {};
   if (::fstatat(directory, name, &exists, AT_SYMLINK_NOFOLLOW) == 0) return Error{EEXIST, {}};
   auto fd = make_unnamed(directory, writable(flags), mode, caller);
   if (!fd) {
     if (!no_tmpfile(fd.error().code)) return fd.error();
-    return make_by_rename(directory, name, flags, mode, caller, before);
+    fd = make_by_rename(directory, name, flags, mode, caller, before, links);
+    if (fd || fd.error().code != EOPNOTSUPP) return fd;
+    return make_then_lock(directory, name, flags, mode, caller, before);
   }
   if (auto ready = before(fd->get()); !ready) return ready.error();
   CallerScope scope(caller, CallerScope::Rights::kMaker);

@@ -17,10 +17,15 @@ namespace flockfs {
 // What to do with a new file before anybody can see it (take its lock); an error undoes the making.
 using BeforeVisible = std::function<Status(int fd)>;
 
+// What link(2) makes of a file on a file system without renameat2(2)'s RENAME_NOREPLACE: one more name of the same
+// inode, or, as many FUSE daemons tell the kernel, another inode, with locks of its own.
+enum class Links { kSameInode, kOtherInode };
+
 // A new regular file, open with `flags`, that appears under its name only after `before` has succeeded. EEXIST if the
-// name is taken. Never waits for anybody.
+// name is taken. Never waits for anybody. Where the source has neither O_TMPFILE nor RENAME_NOREPLACE and links are
+// other inodes, there is no way to do so: there the file has its name for some microseconds before it has its lock.
 Result<UniqueFd> make_file(int directory, const char* name, int flags, mode_t mode, const Caller& caller,
-                           const BeforeVisible& before);
+                           const BeforeVisible& before, Links links = Links::kSameInode);
 
 // A new regular file at once, for those that need no lock.
 Result<UniqueFd> make_file_plainly(int directory, const char* name, int flags, mode_t mode, const Caller& caller);

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <fstream>
 #include <functional>
 
@@ -23,21 +24,33 @@ namespace {
 
 // Not in every distribution's headers (include/uapi/linux/magic.h, fs/*/).
 constexpr std::uint32_t kFuseMagic = 0x65735546;
-constexpr std::uint32_t kNfsMagic = 0x6969;
-constexpr std::uint32_t kSmbMagic = 0x517B;
-constexpr std::uint32_t kCifsMagic = 0xFF534D42;
-constexpr std::uint32_t kSmb2Magic = 0xFE534D42;
-constexpr std::uint32_t k9pMagic = 0x01021997;
-constexpr std::uint32_t kAfsMagic = 0x5346414F;
-constexpr std::uint32_t kAfsFsMagic = 0x6B414653;
-constexpr std::uint32_t kCephMagic = 0x00C36400;
-constexpr std::uint32_t kCodaMagic = 0x73757245;
-constexpr std::uint32_t kOcfs2Magic = 0x7461636f;
-constexpr std::uint32_t kGfs2Magic = 0x01161970;
 constexpr std::uint32_t kOverlayMagic = 0x794c7630;
 
-constexpr std::array kRemote = {kFuseMagic, kNfsMagic,   kSmbMagic,  kCifsMagic, kSmb2Magic,  k9pMagic,
-                                kAfsMagic,  kAfsFsMagic, kCephMagic, kCodaMagic, kOcfs2Magic, kGfs2Magic};
+// File systems of this machine's own disks and memory: open(2) with O_NONBLOCK waits for nobody, times are by this
+// machine's clock, and a handle means one object for good. Any other may be served by somebody who makes us wait.
+constexpr std::array<std::uint32_t, 21> kLocal = {
+    0xEF53,      // ext2, ext3, ext4
+    0x58465342,  // xfs
+    0x9123683E,  // btrfs
+    0x01021994,  // tmpfs
+    0x858458f6,  // ramfs
+    0x958458f6,  // hugetlbfs
+    0xF2F52010,  // f2fs
+    0x3153464a,  // jfs
+    0x52654973,  // reiserfs
+    0x3434,      // nilfs2
+    0x4d44,      // vfat
+    0x2011BAB0,  // exfat
+    0x7366746e,  // ntfs3
+    0x9660,      // iso9660
+    0x15013346,  // udf
+    0x73717368,  // squashfs
+    0xE0F5E1E2,  // erofs
+    0x28cd3d45,  // cramfs
+    0x2fc12fc1,  // zfs
+    0xca451a4e,  // bcachefs
+    kOverlayMagic,
+};
 
 // File systems whose files are the kernel speaking: reading them means nothing in a backup, opening them can act.
 constexpr std::array<std::uint32_t, 14> kEmpty = {
@@ -137,9 +150,12 @@ std::unique_ptr<SourceMount> Source::probe_mount(int fd, std::uint64_t mount_id,
   struct statfs fs {};
   if (::fstatfs(fd, &fs) == 0) {
     const auto magic = static_cast<std::uint32_t>(fs.f_type);
-    mount->remote = contains(kRemote, magic);
+    mount->remote = !contains(kLocal, magic);
+    mount->fuse = magic == kFuseMagic;
+    mount->fuse = magic == kFuseMagic;
     mount->empty = contains(kEmpty, magic);
     mount->stacked = magic == kOverlayMagic;
+    mount->open_may_wait = mount->remote || mount->stacked;
   }
   const dev_t own = mirror_dev_;
   if (own != 0 && dev == own) mount->empty = true;
@@ -215,7 +231,21 @@ Status prepare_limits() {
     limit.rlim_cur = limit.rlim_max;
     if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error("cannot raise the limit of open files");
   }
+  // A write beyond an inherited RLIMIT_FSIZE must be the client's EFBIG, not the daemon's end.
+  ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  rlimit size{};
+  if (::setrlimit(RLIMIT_FSIZE, &unlimited) != 0 && ::getrlimit(RLIMIT_FSIZE, &size) == 0) {
+    size.rlim_cur = size.rlim_max;
+    ::setrlimit(RLIMIT_FSIZE, &size);
+  }
+  if (auto dropped = drop_groups(); !dropped) return dropped;
   return drop_resource_capability();
+}
+
+std::size_t descriptor_limit() {
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? static_cast<std::size_t>(limit.rlim_cur) : 1024;
 }
 
 }  // namespace flockfs

@@ -22,8 +22,11 @@ struct SourceMount {
   UniqueFd dir;                // the mount's root, O_RDONLY: what open_by_handle_at(2) wants; invalid: no handles here
   bool handles = false;        // files can be found again by handle: no descriptor is kept for an inode
   bool empty = false;          // procfs and its like, or another mirror of this tree: shown as an empty directory
-  bool remote = false;         // FUSE or network: open(2) may wait for others, and its clock may not be ours
-  bool stacked = false;        // overlayfs: kernel passthrough needs one more level of stacking
+  bool remote = false;         // not a file system of this machine's own disks or memory: its clock may not be ours
+  bool open_may_wait =
+      false;          // open(2) may wait for others whatever the flags: remote, or overlayfs, which may have such below
+  bool fuse = false;  // a hard link may be another inode to the kernel there, with other locks
+  bool stacked = false;  // overlayfs
 };
 
 // How SOURCE is opened.
@@ -74,7 +77,11 @@ class Source {
 };
 
 // Raises the limit of open descriptors to what the machine allows, then gives up CAP_SYS_RESOURCE for good, so that the
-// daemon never writes into what quotas and reserves keep from its clients. REQUIRES: single-threaded.
+// daemon never writes into what quotas and reserves keep from its clients. To be called before any
+// thread but the log's runs.
 Status prepare_limits();
+
+// How many descriptors this process may have open.
+std::size_t descriptor_limit();
 
 }  // namespace flockfs

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <unordered_map>
+
+#include "base/mutex.h"
+#include "tree/inode.h"
+
+namespace flockfs {
+
+// For which inodes opens wait for a lock. Thread-safe.
+class WaitingOpens {
+ public:
+  void add(const Inode& inode) {
+    MutexLock lock(mutex_);
+    ++counts_[&inode];
+  }
+  void remove(const Inode& inode) {
+    MutexLock lock(mutex_);
+    auto count = counts_.find(&inode);
+    if (--count->second == 0) counts_.erase(count);
+  }
+  [[nodiscard]] bool any(const Inode& inode) const {
+    MutexLock lock(mutex_);
+    return counts_.find(&inode) != counts_.end();
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::unordered_map<const Inode*, unsigned> counts_ GUARDED_BY(mutex_);
+};
+
+}  // namespace flockfs
