@@ -57,8 +57,9 @@ struct Core {
 
   std::atomic<bool> stopping{false};  // no new wait begins
 
-  // A slot for one more open file or directory; EMFILE if there is none left, said once in the log.
+  // A slot for one more open file or directory; empty if there is none left, which the log is told once.
   [[nodiscard]] OpenSlots::Slot take_slot();
+  void say_exhausted();
 
   // The inode of a nodeid. REQUIRES: the kernel holds a lookup on it, as it does on each node that a request names.
   [[nodiscard]] InodePtr inode(fuse_ino_t node) const {

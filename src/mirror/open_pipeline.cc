@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "base/log.h"
@@ -15,6 +17,10 @@
 
 namespace flockfs {
 namespace {
+
+// How long an open waits for a descriptor of a file that is closed but may still be mapped.
+constexpr auto kSlotLimit = std::chrono::seconds(1);
+constexpr auto kSlotLook = std::chrono::milliseconds(1);
 
 TimePoint now() { return SteadyClock().now(); }
 
@@ -86,24 +92,45 @@ void OpenPipeline::open(Request request, InodePtr inode, int flags) {
     request.error(ENXIO);
     return;
   }
-  OpenSlots::Slot slot = core_.take_slot();
-  if (!slot) {
-    request.error(EMFILE);
-    return;
-  }
   const pid_t tid = request.tid();
   Caller caller = request.caller();
   const FilterDecision decision = decide(*inode);
-  open_now(Task{std::move(slot),
-                std::move(request),
-                std::move(inode),
-                flags,
-                std::move(caller),
-                tid,
-                process_of(tid),
-                now(),
-                decision,
-                {}});
+  Task task{core_.slots.take(), std::move(request),
+            std::move(inode),   flags,
+            std::move(caller),  tid,
+            process_of(tid),    now(),
+            decision,           {}};
+  if (task.slot) {
+    open_now(std::move(task));
+  } else if (core_.releases->kept() > 0) {
+    wait_for_slot(std::move(task));
+  } else {
+    refuse(std::move(task));
+  }
+}
+
+// All descriptors are taken, but some by files that are closed already and not looked at yet: in a thread that may
+// sleep.
+void OpenPipeline::wait_for_slot(Task task) {
+  auto shared = std::make_shared<Task>(std::move(task));
+  const bool started = core_.pool->run([this, shared] {
+    const TimePoint limit = now() + kSlotLimit;
+    while (!shared->slot && now() < limit && !core_.stopping) {
+      std::this_thread::sleep_for(kSlotLook);
+      shared->slot = core_.slots.take();
+    }
+    if (shared->slot) {
+      open_now(std::move(*shared));
+    } else {
+      refuse(std::move(*shared));
+    }
+  });
+  if (!started) refuse(std::move(*shared));
+}
+
+void OpenPipeline::refuse(Task task) {
+  core_.say_exhausted();
+  task.request.error(EMFILE);
 }
 
 // open(2) breaks leases and waits for their holders, unless O_NONBLOCK says otherwise.
@@ -243,21 +270,23 @@ bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
 // and so is what has no name (O_TMPFILE, a deleted file by its magic link).
 bool OpenPipeline::leads_here(const Task& task, const struct stat& st) {
   auto names = core_.inodes.names(*task.inode);
-  if (retries_.take(task.tid, task.inode.get(), names)) return true;
-  bool all = true;
+  if (retries_.take(task.tid, task.inode.get(), names, task.mode())) return true;
+  std::vector<const Inode::Name*> stale;
   for (const Inode::Name& name : names) {
-    if (is_at(name, st)) continue;
-    all = false;
-    core_.inodes.remove_name(task.inode, name.parent, name.name);
+    if (!is_at(name, st)) stale.push_back(&name);
   }
-  if (all && core_.attributes.rights_as_told(*task.inode, st)) return true;
+  if (stale.empty() && core_.attributes.rights_as_told(*task.inode, st)) return true;
+  // The last one stays: it says under which name the kernel is to look again.
+  if (stale.size() < names.size()) {
+    for (const Inode::Name* name : stale) core_.inodes.remove_name(task.inode, name->parent, name->name);
+  }
   forget_attributes(*task.inode, st);
   retries_.remember(task.tid, task.inode, std::move(names));
   return false;
 }
 
 void OpenPipeline::attributes_were_stale(pid_t tid, const InodePtr& inode) {
-  retries_.remember(tid, inode, core_.inodes.names(*inode), Retries::kSameSystemCall);
+  retries_.remember(tid, inode, core_.inodes.names(*inode), Retries::First::kAttributes);
 }
 
 Result<Found> OpenPipeline::lookup(pid_t tid, const InodePtr& parent, const char* name) {

@@ -60,6 +60,8 @@ class OpenPipeline {
   class Parked;
 
   [[nodiscard]] FilterDecision decide(const Inode& inode) const;
+  void wait_for_slot(Task task);
+  void refuse(Task task);
   void open_now(Task task);
   void open_slowly(Task task);
   void opened(Task task, int error, UniqueFd fd);

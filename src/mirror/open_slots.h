@@ -33,16 +33,18 @@ class OpenSlots {
   // `limit`: the process's limit of open descriptors.
   explicit OpenSlots(std::size_t limit) : most_(limit - std::min<std::size_t>(limit / 2, kReserve)) {}
 
-  // False if there is none left; `first` tells whether that is news since there last was one.
-  Slot take(bool& first) {
+  // Empty if there is none left.
+  Slot take() {
     if (++taken_ <= most_) {
       exhausted_.store(false, std::memory_order_relaxed);
       return Slot(this);
     }
     --taken_;
-    first = !exhausted_.exchange(true);
     return {};
   }
+
+  // Whether it is news that there is none left.
+  bool newly_exhausted() { return !exhausted_.exchange(true); }
 
   [[nodiscard]] std::size_t most() const { return most_; }
 

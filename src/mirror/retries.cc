@@ -5,6 +5,12 @@
 namespace flockfs {
 namespace {
 
+// The kernel tries again at once; only a client that was stopped in between takes longer.
+constexpr Duration kAnswered = std::chrono::seconds(5);
+// For an ESTALE that may have been another system call's than the open that comes next.
+constexpr Duration kSameCall = std::chrono::milliseconds(500);
+constexpr Duration kSameCallOfWriter = std::chrono::milliseconds(5);
+
 TimePoint now() { return SteadyClock().now(); }
 
 }  // namespace
@@ -21,15 +27,18 @@ void Retries::drop_old(std::vector<Stale>& dropped) {
   }
 }
 
-void Retries::remember(pid_t tid, const InodePtr& inode, std::vector<Inode::Name> names, Duration how_long) {
+void Retries::remember(pid_t tid, const InodePtr& inode, std::vector<Inode::Name> names, First first) {
   std::vector<Stale> dropped;  // its references end outside the mutex
   MutexLock lock(mutex_);
   drop_old(dropped);
-  stale_.insert_or_assign(tid, Stale{inode, std::move(names), now() + how_long, UniqueFd{}});
+  const TimePoint at = now();
+  const bool open = first == First::kOpen;
+  stale_.insert_or_assign(tid, Stale{inode, std::move(names), at + (open ? kAnswered : kSameCall),
+                                     at + (open ? kAnswered : kSameCallOfWriter), UniqueFd{}});
   size_ = stale_.size();
 }
 
-bool Retries::take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names) {
+bool Retries::take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names, LockMode mode) {
   if (size_ == 0) return false;
   Stale stale;
   MutexLock lock(mutex_);
@@ -39,7 +48,7 @@ bool Retries::take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>
   stale_.erase(entry);
   size_ = stale_.size();
   lock.unlock();
-  if (stale.until < now()) return false;
+  if ((mode == LockMode::kShared ? stale.until : stale.until_for_writers) < now()) return false;
   if (inode != nullptr && stale.inode.get() == inode) return true;
   return std::any_of(names.begin(), names.end(), [&](const Inode::Name& name) {
     return std::find(stale.names.begin(), stale.names.end(), name) != stale.names.end();

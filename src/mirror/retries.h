@@ -3,13 +3,13 @@
 #include <sys/types.h>
 
 #include <atomic>
-#include <chrono>
 #include <map>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/unique_fd.h"
+#include "lock/lock_mode.h"
 #include "tree/inode.h"
 
 namespace flockfs {
@@ -18,21 +18,24 @@ namespace flockfs {
 // would reach the client: the second try gets what is there. Thread-safe.
 class Retries {
  public:
-  // The kernel tries again at once; only a client that was stopped in between takes longer.
-  static constexpr auto kAnswered = std::chrono::seconds(5);
-  // For an ESTALE that may have been another system call's than the open that comes next.
-  static constexpr auto kSameSystemCall = std::chrono::milliseconds(5);
+  // Whose answer was the first ESTALE. The permission check of an open asks for attributes (GETATTR) and takes ESTALE
+  // for its first try, but so does stat(2), and the open that follows that is a first try of its own.
+  enum class First { kOpen, kAttributes };
 
   // The thread was answered ESTALE about this inode, known by these names.
-  void remember(pid_t tid, const InodePtr& inode, std::vector<Inode::Name> names, Duration how_long = kAnswered);
+  void remember(pid_t tid, const InodePtr& inode, std::vector<Inode::Name> names, First first = First::kOpen);
 
   // The same for an O_CREAT open that found the name taken.
   void remember_name(pid_t tid, const InodePtr& parent, const char* name) { remember(tid, nullptr, {{parent, name}}); }
-  bool take_name(pid_t tid, const InodePtr& parent, const char* name) { return take(tid, nullptr, {{parent, name}}); }
+  bool take_name(pid_t tid, const InodePtr& parent, const char* name) {
+    return take(tid, nullptr, {{parent, name}}, LockMode::kExclusive);
+  }
 
   // Whether an open by this thread is such a second try: of the same inode (the kernel opens a magic link again without
-  // a lookup), or of what has one of its names now. Forgets it.
-  bool take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names);
+  // a lookup), or of what has one of its names now. Forgets it. If the first may have been a stat(2)'s, a reader is
+  // served what was there a moment ago, which is as if it had come a moment earlier; a writer only at once, lest it
+  // writes to a file that has been replaced.
+  bool take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names, LockMode mode);
 
   // Whether a lookup is the one between the two tries. Then what it finds has to be kept in being until the second,
   // which else could find it replaced and gone once more: keep() takes a descriptor of it.
@@ -44,6 +47,7 @@ class Retries {
     InodePtr inode;
     std::vector<Inode::Name> names;
     TimePoint until;
+    TimePoint until_for_writers;
     UniqueFd kept;  // O_PATH
   };
   static constexpr std::size_t kMost = 4096;

@@ -34,7 +34,8 @@ Result<UniqueFd> Inode::open(int flags) const {
   flags |= O_CLOEXEC | O_NOCTTY;
   if (!path_fd_) return open_handle(mount_.dir.get(), handle_, flags);
   UniqueFd fd(::open(ProcFdPath(path_fd_.get()).c_str(), flags & ~O_NOFOLLOW));
-  if (!fd) return errno_error();
+  // No name was looked up: what some FUSE daemons say of a file whose name was replaced.
+  if (!fd) return Error{errno == ENOENT ? ESTALE : errno, {}};
   return fd;
 }
 

@@ -225,7 +225,7 @@ Result<struct stat> InodeTable::stat_of(const Inode& inode) const {
   auto fd = inode.path_fd();
   if (!fd) return fd.error();
   auto looked = look(fd->get());
-  if (!looked) return looked.error();
+  if (!looked) return Error{looked.error().code == ENOENT ? ESTALE : looked.error().code, {}};  // as Inode::open()
   show(looked->st);
   return looked->st;
 }

@@ -205,7 +205,7 @@ TEST_F(CliTest, FewDescriptorsAreEnoughForManyFiles) {
   EXPECT_TRUE(in_child([&] {
     for (const std::string& name : list_dir(mnt("d"))) EXPECT_EQ(read_file(mnt("d/" + name)), "");
   }));
-  mirror().expect_error("source/d/");
+  mirror().expect_error("no descriptor left");
   EXPECT_TRUE(in_child([&] {
     std::vector<UniqueFd> open;
     int error = 0;

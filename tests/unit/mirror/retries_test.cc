@@ -1,5 +1,8 @@
 #include "mirror/retries.h"
 
+#include <chrono>
+#include <thread>
+
 #include "tree/temp_tree.h"
 
 namespace flockfs {
@@ -21,22 +24,22 @@ TEST_F(RetriesTest, TheSecondTryIsKnownByItsName) {
   ASSERT_EQ(::rename(at("b").c_str(), at("a").c_str()), 0);
   const InodePtr fresh = look("a").inode;
   ASSERT_NE(fresh, old);
-  EXPECT_TRUE(retries_.take(kThread, fresh.get(), table_->names(*fresh)));
+  EXPECT_TRUE(retries_.take(kThread, fresh.get(), table_->names(*fresh), LockMode::kShared));
 }
 
 TEST_F(RetriesTest, ItIsKnownOnce) {
   write("a", "x");
   const InodePtr inode = look("a").inode;
   retries_.remember(kThread, inode, table_->names(*inode));
-  EXPECT_TRUE(retries_.take(kThread, inode.get(), table_->names(*inode)));
-  EXPECT_FALSE(retries_.take(kThread, inode.get(), table_->names(*inode)));
+  EXPECT_TRUE(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kShared));
+  EXPECT_FALSE(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kShared));
 }
 
 TEST_F(RetriesTest, AnotherThreadsFirstTryIsNone) {
   write("a", "x");
   const InodePtr inode = look("a").inode;
   retries_.remember(kThread, inode, table_->names(*inode));
-  EXPECT_FALSE(retries_.take(kOther, inode.get(), table_->names(*inode)));
+  EXPECT_FALSE(retries_.take(kOther, inode.get(), table_->names(*inode), LockMode::kShared));
 }
 
 TEST_F(RetriesTest, TheSameThreadsNextFileIsNone) {
@@ -45,7 +48,17 @@ TEST_F(RetriesTest, TheSameThreadsNextFileIsNone) {
   const InodePtr inode = look("a").inode;
   const InodePtr next = look("b").inode;
   retries_.remember(kThread, inode, table_->names(*inode));
-  EXPECT_FALSE(retries_.take(kThread, next.get(), table_->names(*next)));
+  EXPECT_FALSE(retries_.take(kThread, next.get(), table_->names(*next), LockMode::kShared));
+}
+
+TEST_F(RetriesTest, AWriterIsNotServedByAnotherCallsTry) {
+  write("a", "x");
+  const InodePtr inode = look("a").inode;
+  retries_.remember(kThread, inode, table_->names(*inode), Retries::First::kAttributes);
+  std::this_thread::sleep_for(std::chrono::milliseconds(6));  // the time is what is tested
+  EXPECT_FALSE(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kExclusive));
+  retries_.remember(kThread, inode, table_->names(*inode), Retries::First::kAttributes);
+  EXPECT_TRUE(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kShared));
 }
 
 TEST_F(RetriesTest, WhatTheLookupInBetweenFoundStaysOpenable) {
