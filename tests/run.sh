@@ -70,8 +70,9 @@ gcc_flags=''
 [[ $(g++ -dumpversion) != 12* ]] || gcc_flags=-Wno-restrict
 stage gcc build gcc g++ Release "$gcc_flags" all -DFLOCKFS_WERROR=ON || true
 stage clang build clang clang++ Checked -O0 all -DFLOCKFS_WERROR=ON || true
-stage asan build asan clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_WERROR=OFF -DFLOCKFS_SANITIZE=address,undefined || true
-stage tsan build tsan clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_WERROR=OFF -DFLOCKFS_SANITIZE=thread || true
+sanitize() { build "$1" clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_WERROR=OFF -DFLOCKFS_SANITIZE="$2"; }
+stage asan sanitize asan address,undefined || true
+stage tsan sanitize tsan thread || true
 
 plan=$builds/plan.json
 python3 - "$root" "$builds" "$reports" "$jobs" "$ours" "${no_aslr[@]}" >"$plan" <<'PLAN'
@@ -91,16 +92,16 @@ def sanitized(name, slow, prefix, env):
                 "MOUNT_FLOCKFS_BIN": f"{builds}/{name}/sbin/mount.flockfs"}
     common = {"slow": slow, "prefix": prefix}
     return [
-        {"name": name, "dir": f"{builds}/{name}", "target": ours.split(), "only": "unit", "env": env, **common},
-        {"name": f"{name}-daemon", "dir": f"{builds}/gcc", "target": [], "only": "mount|tools",
+        {"name": name, "dir": f"{builds}/{name}", "target": ours.split(), "kinds": ["unit"], "env": env, **common},
+        {"name": f"{name}-daemon", "dir": f"{builds}/gcc", "target": [], "kinds": ["mount", "tools"],
          "env": {**env, **programs}, "reports": f"{reports}/{name}", "after": name, **common},
     ]
 
 
 json.dump({
     "builds": [
-        {"name": "gcc", "dir": f"{builds}/gcc", "target": ["all"]},
-        {"name": "clang", "dir": f"{builds}/clang", "target": ["all"], "only": "unit"},
+        {"name": "gcc", "dir": f"{builds}/gcc", "target": ["all"], "kinds": ["unit", "mount", "tools"]},
+        {"name": "clang", "dir": f"{builds}/clang", "target": ["all"], "kinds": ["unit"]},
         *sanitized("asan", 3, [], {"ASAN_OPTIONS": asan, "UBSAN_OPTIONS": ubsan}),
         *sanitized("tsan", 5, no_aslr, {"TSAN_OPTIONS": tsan}),
     ],
