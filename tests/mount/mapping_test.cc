@@ -248,6 +248,40 @@ TEST_P(MappingTest, MappingByTheReceiverOfADescriptorCounts) {
   EXPECT_TRUE(becomes_free(source("f")));
 }
 
+// Neither made by the opener nor after the open, and the opener lives on.
+TEST_P(MappingTest, MappingByAnOlderReceiverOfADescriptorCounts) {
+  SocketPair sockets;
+  Child receiver([&](Peer& test) {
+    UniqueFd fd = receive_descriptor(sockets.second());
+    ASSERT_TRUE(fd.valid());
+    char* map = map_file(fd, PROT_READ, MAP_SHARED);
+    test.say("mapped");
+    test.await("close");
+    fd.reset();
+    test.say("closed");
+    test.await("unmap");
+    ::munmap(map, kSize);
+    test.say("unmapped");
+    test.await("end");
+  });
+  pause_for(Millis(50));  // older by some ticks of the clock by which /proc tells the age of a process
+  Child sender([&](Peer& test) {
+    UniqueFd fd = open_file(mnt("f"), O_RDWR);
+    ASSERT_TRUE(send_descriptor(sockets.first(), fd.get()));
+    fd.reset();
+    test.say("sent");
+    test.await("end");
+  });
+  ASSERT_TRUE(sender.says("sent"));
+  ASSERT_TRUE(receiver.says("mapped"));
+  receiver.say("close");
+  ASSERT_TRUE(receiver.says("closed"));
+  expect_to_stay(LockSeen::kExclusive);
+  receiver.say("unmap");
+  ASSERT_TRUE(receiver.says("unmapped"));
+  EXPECT_TRUE(becomes_free(source("f")));
+}
+
 // A lock that only a mapping keeps is one that others wait for, and get.
 TEST_P(MappingTest, WriterWaitsForTheMappingOfAReader) {
   Child child = mapper(mnt("f"), O_RDONLY, PROT_READ, MAP_SHARED);

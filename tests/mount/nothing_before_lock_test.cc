@@ -56,19 +56,27 @@ TEST_P(TruncateOnOpenTest, ContentStaysWhenTheWaitIsEnded) {
 }
 
 // Linux truncates for O_RDONLY|O_TRUNC too; a shared lock is not enough for that.
-TEST_P(TruncateOnOpenTest, ReadOnlyTruncationTouchesNothingUnderASharedLock) {
+TEST_P(TruncateOnOpenTest, ReadOnlyTruncationNeedsTheExclusiveLock) {
   write_file(source("f"), "contents");
   mount();
   ForeignLock foreign(source("f"), LOCK_SH);
   Opener opener(mnt("f"), O_RDONLY | O_TRUNC);
-  if (mirror().waits(opener.pid(), Millis(500))) {
-    EXPECT_EQ(read_all(foreign.fd()), "contents");
-    foreign.release();
-    ASSERT_TRUE(opener.opens());
-    opener.close();
-  } else {
-    EXPECT_EQ(read_all(foreign.fd()), "contents");
-  }
+  ASSERT_TRUE(mirror().waits(opener.pid()));
+  EXPECT_EQ(read_all(foreign.fd()), "contents");
+  foreign.release();
+  ASSERT_TRUE(opener.opens());
+  EXPECT_EQ(stat_of(source("f")).st_size, 0);
+  opener.close();
+}
+
+TEST_P(TruncateOnOpenTest, ReadOnlyTruncationTruncates) {
+  write_file(source("f"), "contents");
+  mount();
+  EXPECT_TRUE(in_child([&] {
+    EXPECT_EQ(open_error(mnt("f"), O_RDONLY | O_TRUNC), 0);
+    EXPECT_EQ(stat_of(mnt("f")).st_size, 0);
+  }));
+  EXPECT_EQ(stat_of(source("f")).st_size, 0);
 }
 
 TEST_P(TruncateOnOpenTest, ShellRedirectionLeavesContentUntilTheLockIsFree) {
