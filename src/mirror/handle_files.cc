@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "mirror/clients.h"
 #include "mirror/handlers.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/release_desk.h"
@@ -84,6 +85,7 @@ void write(fuse_req_t native, fuse_ino_t /*node*/, const char* bytes, std::size_
 // close(2) of one descriptor: file systems that write late (NFS, quotas) tell of their errors here.
 void flush(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info) {
   with_file(native, info, [](Core&, Request& request, OpenFile& file) {
+    if (process_of(request.tid()) != file.opener) file.passed_around = true;
     const int copy = ::fcntl(file.fd(), F_DUPFD_CLOEXEC, 0);
     request.error(copy < 0 || ::close(copy) != 0 ? errno : 0);
   });

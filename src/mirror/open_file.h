@@ -37,7 +37,8 @@ struct OpenFile {
   TimePoint since;                             // when the lock was granted
   std::int64_t opened_at_ns = boot_time_ns();  // for telling the opener from a later process of its number
 
-  std::atomic<bool> warned{false};  // "held" has been logged
+  std::atomic<bool> warned{false};         // "held" has been logged
+  std::atomic<bool> passed_around{false};  // closed by another process than the opener
 
   [[nodiscard]] int fd() const { return hold.valid() ? hold.fd() : plain.get(); }
   [[nodiscard]] bool locked() const { return hold.valid(); }

@@ -68,15 +68,18 @@ void OpenPipeline::truncate(std::shared_ptr<Request> request, const InodePtr& in
     return;
   }
   const auto arrange = [truncation](SlowOpens::Id id) { interrupt_open_by(truncation->request->native(), id); };
-  slow_.open(inode, O_WRONLY, truncation->tid, arrange, [this, truncation](SlowOpens::Opened opened) {
-    fuse_req_interrupt_func(truncation->request->native(), nullptr, nullptr);
-    if (opened.error != 0) {
-      truncation->answer(Error{opened.error, {}});
-      return;
-    }
-    truncation->fd = std::move(opened.fd);
-    truncate_opened(truncation);
-  });
+  slow_.open(
+      inode, O_WRONLY, truncation->tid, arrange,
+      [this, truncation](SlowOpens::Opened opened) {
+        fuse_req_interrupt_func(truncation->request->native(), nullptr, nullptr);
+        if (opened.error != 0) {
+          truncation->answer(Error{opened.error, {}});
+          return;
+        }
+        truncation->fd = std::move(opened.fd);
+        truncate_opened(truncation);
+      },
+      now() + kOutsideLimit);
 }
 
 // In a thread that may sleep.

@@ -138,7 +138,9 @@ void ReleaseDesk::wait_for_work(TimePoint next_hold_look) {
 void ReleaseDesk::look(std::vector<Kept>& batch) {
   mappings_->begin(boot_time_ns());
   std::map<pid_t, std::vector<Kept*>> by_process;
-  for (Kept& kept : batch) by_process[kept.file->opener].push_back(&kept);
+  // A file that another process closed may have been handed to one that is older than the open: as if its opener were
+  // nobody.
+  for (Kept& kept : batch) by_process[kept.file->passed_around ? 0 : kept.file->opener].push_back(&kept);
   for (auto& [process, files] : by_process) {
     std::int64_t first = INT64_MAX;
     for (const Kept* kept : files) first = std::min(first, kept->file->opened_at_ns);

@@ -24,16 +24,20 @@ struct SlowOpens::Task {
   const int flags;
   const pid_t tid;
   InterruptiblePoint point;
-  Done done;              // empty once somebody has taken the duty to call it
+  Done done;  // empty once somebody has taken the duty to call it
+  std::optional<TimePoint> deadline;
+  bool interrupted = false;
   bool arranged = false;  // until then nobody but open() may call it
   int ended_early = 0;    // the error that came before it was arranged
 };
 
-void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(Id)>& arrange, Done done) {
+void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(Id)>& arrange, Done done,
+                     std::optional<TimePoint> deadline) {
   TaskPtr task;
   {
     MutexLock lock(mutex_);
     task = std::make_shared<Task>(pool_, ++last_id_, inode, flags, tid, std::move(done));
+    task->deadline = deadline;
     if (stopped_) task->ended_early = ENOTCONN;
     tasks_.emplace(task->id, task);
   }
@@ -47,9 +51,16 @@ void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::fun
   }
   if (error != 0) {
     finish(task, {error, {}});
-  } else {
-    start_some();
+    return;
   }
+  if (deadline) {
+    {
+      MutexLock lock(mutex_);
+      watched_.push_back(task);
+    }
+    start_watching();
+  }
+  start_some();
 }
 
 // Starts as many of the queue as there are threads for. If there is not one thread for anything, the first is refused:
@@ -128,10 +139,19 @@ void SlowOpens::interrupt(Id id) {
     MutexLock lock(mutex_);
     const auto entry = tasks_.find(id);
     if (entry == tasks_.end()) return;
-    watched_.push_back(entry->second);
-    if (std::exchange(watching_, true)) return;
+    entry->second->interrupted = true;
+    if (std::find(watched_.begin(), watched_.end(), entry->second) == watched_.end()) watched_.push_back(entry->second);
+    ended_.notify_all();
   }
-  // Reading /proc is not for the thread that delivers the interrupt. With no thread to look, take the signals for real.
+  start_watching();
+}
+
+// Reading /proc is not for the thread that delivers an interrupt. With no thread to look, signals are taken for real.
+void SlowOpens::start_watching() {
+  {
+    MutexLock lock(mutex_);
+    if (watched_.empty() || std::exchange(watching_, true)) return;
+  }
   if (pool_.run([this] { watch(); })) return;
   std::vector<TaskPtr> blind;
   {
@@ -144,21 +164,22 @@ void SlowOpens::interrupt(Id id) {
 
 void SlowOpens::watch() {
   for (;;) {
-    std::vector<TaskPtr> watched;
+    std::vector<std::pair<TaskPtr, bool>> watched;
     {
       MutexLock lock(mutex_);
       if (watched_.empty()) {
         watching_ = false;
         return;
       }
-      watched = watched_;
+      for (const TaskPtr& task : watched_) watched.emplace_back(task, task->interrupted);
     }
-    for (const TaskPtr& task : watched) {
-      if (!probe_.must_end(task->tid)) continue;
+    for (const auto& [task, interrupted] : watched) {
+      const bool late = task->deadline && SteadyClock().now() >= *task->deadline;
+      if (!late && !(interrupted && probe_.must_end(task->tid))) continue;
       // First end the system call, then answer: it need not give in (a hard NFS mount), and the client must not wait
       // for that.
       task->point.interrupt();
-      finish(task, {EINTR, {}});
+      finish(task, {late ? EAGAIN : EINTR, {}});
     }
     MutexLock lock(mutex_);
     if (!watched_.empty()) ended_.wait_until(mutex_, std::chrono::steady_clock::now() + kLookAgain);

@@ -4,10 +4,12 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
 #include "base/blocking_pool.h"
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "lock/signal_probe.h"
 #include "tree/inode.h"
@@ -20,7 +22,7 @@ namespace flockfs {
 class SlowOpens {
  public:
   struct Opened {
-    int error = 0;  // EINTR: a signal of the client; ENOTCONN: stop(); EAGAIN: no thread can be had at all
+    int error = 0;  // EINTR: a signal of the client; ENOTCONN: stop(); EAGAIN: too late, or no thread
     UniqueFd fd;
   };
   using Done = std::function<void(Opened)>;
@@ -33,7 +35,8 @@ class SlowOpens {
 
   // Opens and calls `done` exactly once, from some thread and under no mutex. `arrange(id)` is called before that can
   // be, so that interrupt(id) can be arranged for.
-  void open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(Id)>& arrange, Done done);
+  void open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(Id)>& arrange, Done done,
+            std::optional<TimePoint> deadline = std::nullopt);
 
   // The kernel sent INTERRUPT. Never waits; may be called under a mutex of the caller.
   void interrupt(Id id);
@@ -47,6 +50,7 @@ class SlowOpens {
 
   void start_some();
   void run(const TaskPtr& task);
+  void start_watching();
   void watch();
   void finish(const TaskPtr& task, Opened opened);
   TaskPtr next_to_start() REQUIRES(mutex_);

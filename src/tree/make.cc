@@ -89,6 +89,9 @@ Result<UniqueFd> make_file(int directory, const char* name, int flags, mode_t mo
   if (::fstatat(directory, name, &exists, AT_SYMLINK_NOFOLLOW) == 0) return Error{EEXIST, {}};
   auto fd = make_unnamed(directory, writable(flags), mode, caller);
   if (!fd) {
+    // In a removed directory ext4 says EPERM here (__ext4_new_inode()), where an open by name is told that it is gone.
+    struct stat st {};
+    if (fd.error().code == EPERM && ::fstat(directory, &st) == 0 && st.st_nlink == 0) return Error{ENOENT, {}};
     if (!no_tmpfile(fd.error().code)) return fd.error();
     fd = make_by_rename(directory, name, flags, mode, caller, before, links);
     if (fd || fd.error().code != EOPNOTSUPP) return fd;

@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <string>
 #include <vector>
 
+#include "harness/crowd.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
 #include "harness/watcher.h"
@@ -185,6 +187,27 @@ TEST_P(TruncateByPathTest, IsRefusedWhileAnotherClientOfTheMirrorHolds) {
     EXPECT_EQ(read_file(source("f")), "contents");
     holder.close();
   }
+}
+
+// The lock of an open ends some time after its close(2) has returned; nobody must notice.
+TEST_P(TruncateByPathTest, WorksRightAfterTheLastClose) {
+  write_file(source("f"), "contents");
+  mount();
+  Crowd busy(4, [](int) {
+    for (;;) {
+    }
+    return 0;
+  });
+  EXPECT_TRUE(in_child(
+      [&] {
+        for (int round = 0; round < 200; ++round) {
+          EXPECT_EQ(open_error(mnt("f"), round % 2 == 0 ? O_RDONLY : O_RDWR), 0);
+          EXPECT_EQ(::truncate(mnt("f").c_str(), 8 + round % 2), 0) << errno_name(errno);
+        }
+      },
+      kPatience * 2));
+  busy.signal(SIGKILL);
+  EXPECT_TRUE(busy.all_gone());
 }
 
 TEST_P(TruncateByPathTest, WaitsForAHolderOutsideTheMirror) {
