@@ -85,6 +85,13 @@ class StaleTest : public PassthroughTest {
         const int native = call.run(source("native" + name)) == 0 ? 0 : errno;
         const int mirrored = call.run(mnt("mirrored" + name)) == 0 ? 0 : errno;
         EXPECT_EQ(errno_name(mirrored), errno_name(native));
+        if (native == 0 && exists(source("native" + name + "/f"))) {
+          const struct stat one = stat_of(source("native" + name + "/f"));
+          const struct stat other = stat_of(source("mirrored" + name + "/f"));
+          EXPECT_EQ(other.st_mode, one.st_mode) << "the other file was changed";
+          EXPECT_EQ(other.st_size, one.st_size) << "the other file was changed";
+          EXPECT_EQ(other.st_nlink, one.st_nlink) << "the other file was changed";
+        }
       }));
     }
   }
@@ -97,6 +104,16 @@ TEST_P(StaleTest, FileRemoved) {
 
 TEST_P(StaleTest, FileReplaced) {
   compare(calls(), [](const std::string& dir) {
+    write_file(dir + "/other", "the other");
+    ASSERT_EQ(::rename((dir + "/other").c_str(), (dir + "/f").c_str()), 0);
+  });
+}
+
+// As above, but the file that lost its name lives on, since somebody still has it open.
+TEST_P(StaleTest, OpenFileReplaced) {
+  std::vector<UniqueFd> open;
+  compare(calls(), [&](const std::string& dir) {
+    open.push_back(open_file(dir + "/f", O_RDONLY));
     write_file(dir + "/other", "the other");
     ASSERT_EQ(::rename((dir + "/other").c_str(), (dir + "/f").c_str()), 0);
   });
