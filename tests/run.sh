@@ -65,11 +65,11 @@ install -d -m 1777 "$reports/asan" "$reports/tsan"
 
 # What is sanitized: the programs and the unit tests. The mount tests' own code only starts and watches the daemon.
 ours="src/all mount-helper/all tests/unit/all"
-# g++ 12 sees overlaps in its own std::string that cannot be (GCC bugs 105329, 105651).
+# g++ 12 sees overlaps and sizes in its own std::string that cannot be (GCC bugs 105329, 105651, 105762).
 gcc_flags=''
-[[ $(g++ -dumpversion) != 12* ]] || gcc_flags=-Wno-restrict
+[[ $(g++ -dumpversion) != 12* ]] || gcc_flags='-Wno-restrict -Wno-stringop-overflow'
 stage gcc build gcc g++ Release "$gcc_flags" all -DFLOCKFS_WERROR=ON || true
-stage clang build clang clang++ Checked -O0 all -DFLOCKFS_WERROR=ON || true
+stage clang build clang clang++ Checked -O0 "$ours" -DFLOCKFS_WERROR=ON || true
 sanitize() { build "$1" clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_WERROR=OFF -DFLOCKFS_SANITIZE="$2"; }
 stage asan sanitize asan address,undefined || true
 stage tsan sanitize tsan thread || true
@@ -101,7 +101,7 @@ def sanitized(name, slow, prefix, env):
 json.dump({
     "builds": [
         {"name": "gcc", "dir": f"{builds}/gcc", "target": ["all"], "kinds": ["unit", "mount", "tools"]},
-        {"name": "clang", "dir": f"{builds}/clang", "target": ["all"], "kinds": ["unit"]},
+        {"name": "clang", "dir": f"{builds}/clang", "target": ours.split(), "kinds": ["unit"]},
         *sanitized("asan", 3, [], {"ASAN_OPTIONS": asan, "UBSAN_OPTIONS": ubsan}),
         *sanitized("tsan", 5, no_aslr, {"TSAN_OPTIONS": tsan}),
     ],

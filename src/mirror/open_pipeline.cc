@@ -254,7 +254,7 @@ void OpenPipeline::finish(Task task, std::shared_ptr<OpenFile> file) {
       return;
     }
   }
-  answer(std::move(task), std::move(file), st);
+  answer(std::move(task), file, st);
 }
 
 bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
@@ -323,7 +323,7 @@ void OpenPipeline::note_granted(OpenFile& file, const FilterDecision& decision, 
   }
 }
 
-void OpenPipeline::answer(Task task, std::shared_ptr<OpenFile> file, const struct stat& st) {
+void OpenPipeline::answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st) {
   note_granted(*file, task.decision, task.waited);
   forget_attributes(*file->inode, st);
   fuse_file_info info{};

@@ -70,7 +70,7 @@ class OpenPipeline {
   void finish(Task task, std::shared_ptr<OpenFile> file);
   [[nodiscard]] bool leads_here(const Task& task, const struct stat& st);
   [[nodiscard]] bool is_at(const Inode::Name& name, const struct stat& st) const;
-  void answer(Task task, std::shared_ptr<OpenFile> file, const struct stat& st);
+  void answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st);
   void answer_created(Request request, const InodePtr& parent, const char* name, const FilterDecision& decision,
                       UniqueFd fd, std::shared_ptr<OpenFile> file);
   void note_granted(OpenFile& file, const FilterDecision& decision, Duration waited);

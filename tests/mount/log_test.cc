@@ -3,14 +3,20 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <regex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "harness/mirror_test.h"
@@ -186,6 +192,55 @@ TEST_F(LogTest, FullPipeBehindTheLogHoldsUpNobody) {
   int unread = 0;
   EXPECT_EQ(::ioctl(reader.get(), FIONREAD, &unread), 0);
   EXPECT_GT(unread, 60000) << "the pipe was not full";
+}
+
+// A socket that takes what is sent to it, as syslogd's does.
+UniqueFd listen_at(const std::string& path) {
+  UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fd.reset();
+  return fd;
+}
+
+// The next message that contains all of this; empty if none comes in time.
+std::string hear_message(const UniqueFd& socket, const std::string& text) {
+  std::string found;
+  const auto heard = [&] {
+    std::array<char, 4096> message{};
+    ssize_t size = 0;
+    while ((size = ::recv(socket.get(), message.data(), message.size(), MSG_DONTWAIT)) > 0) {
+      const std::string line(message.data(), static_cast<std::size_t>(size));
+      if (line.find(text) != std::string::npos) found = line;
+    }
+    return !found.empty();
+  };
+  return eventually(heard) ? found : std::string();
+}
+
+// In the background, without a file, the log goes to syslog: the same lines, without a time of their own.
+TEST_F(LogTest, BackgroundDaemonLogsToSyslog) {
+  const std::string dev = folder("dev");
+  for (const auto& [name, number] :
+       {std::pair{"null", makedev(1, 3)}, {"urandom", makedev(1, 9)}, {"fuse", makedev(10, 229)}}) {
+    ASSERT_EQ(::mknod((dev + "/" + name).c_str(), S_IFCHR | 0666, number), 0);
+  }
+  const UniqueFd syslog = listen_at(dev + "/log");
+  ASSERT_TRUE(syslog.valid());
+  ASSERT_EQ(::mount(dev.c_str(), "/dev", nullptr, MS_BIND, nullptr), 0);  // in the test's own mount namespace
+  const auto started = run_program({flockfs_program(), "-o", "log_level=debug", source(), mnt()});
+  EXPECT_EQ(started.exit_code, 0) << started;
+  const auto daemon = find_daemon(mnt());
+  ASSERT_TRUE(daemon);
+  const Guardian guardian(find_mount(mnt())->minor, mnt(), *daemon, Millis(60000));
+  EXPECT_TRUE(in_child([&] { EXPECT_EQ(read_file(mnt("f")), "contents"); }));
+  const std::string line = hear_message(syslog, "event=lock path=\"" + source("f") + "\" mode=shared");
+  EXPECT_NE(line.find("flockfs"), std::string::npos) << line;
+  EXPECT_EQ(line.find("time="), std::string::npos) << line;
+  EXPECT_TRUE(eventually([&] { return run_program({"umount", mnt()}).exit_code == 0; }));
+  EXPECT_TRUE(eventually([&] { return !find_daemon(mnt()); }));
+  ::umount2("/dev", MNT_DETACH);
 }
 
 }  // namespace

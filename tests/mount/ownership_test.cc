@@ -166,6 +166,26 @@ TEST_P(OwnershipTest, DefaultAclHoldsInPlaceOfTheUmask) {
   }
 }
 
+// Whoever is not of the file's group may not make it run as that group.
+TEST_P(OwnershipTest, ChangesByTheOwnerAreThoseOfTheSource) {
+  for_both([](const std::string& dir) {
+    for (const std::string name : {"/his", "/team"}) {
+      write_file(dir + name, "x");
+      ASSERT_EQ(::chown((dir + name).c_str(), kStranger, name == "/his" ? kStrangerGroup : kTeam), 0);
+    }
+  });
+  mount();
+  run_as_stranger([](const std::string& dir) {
+    for (const std::string name : {"/his", "/team"}) {
+      EXPECT_EQ(::chmod((dir + name).c_str(), 06755), 0);
+      EXPECT_EQ(::utimensat(AT_FDCWD, (dir + name).c_str(), nullptr, 0), 0);
+    }
+  });
+  expect_same();
+  EXPECT_EQ(stat_of(source("mirrored/his")).st_mode & 07777, 06755u);
+  EXPECT_EQ(stat_of(source("mirrored/team")).st_mode & 07777, 04755u);
+}
+
 TEST_P(OwnershipTest, TmpfsAsSourceGivesTheSameOwners) {
   ASSERT_EQ(mount_tmpfs(source()), 0);
   SetUp();
