@@ -14,7 +14,8 @@ constexpr unsigned kMostBytes = 1 << 20;
 // RELEASE is a background request; with the kernel's 12 a burst of closes would be served 12 by 12.
 constexpr unsigned kMostBackground = 4096;
 
-void log_from_libfuse(fuse_log_level level, const char* format, std::va_list arguments) {
+__attribute__((format(printf, 2, 0))) void log_from_libfuse(fuse_log_level level, const char* format,
+                                                            std::va_list arguments) {
   char text[512];
   const int length = std::vsnprintf(text, sizeof text, format, arguments);
   std::string message(text, std::min<std::size_t>(length < 0 ? 0 : static_cast<std::size_t>(length), sizeof text - 1));

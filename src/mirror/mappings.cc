@@ -18,7 +18,7 @@
 namespace flockfs {
 namespace {
 
-constexpr std::size_t kBufferBytes = 64 * 1024;
+constexpr std::size_t kBufferBytes = std::size_t{64} * 1024;
 
 // The text up to `end` as a number; the text moves behind `end`.
 template <typename Number>

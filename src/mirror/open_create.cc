@@ -71,7 +71,7 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
     }
   }
   if (fd) {
-    answer_created(std::move(request), parent, name, decision, *std::move(fd), std::move(file));
+    answer_created(std::move(request), parent, name, decision, *std::move(fd), file);
     return;
   }
   const bool taken = fd.error().code == EEXIST || fd.error().code == EAGAIN || fd.error().code == ENOENT;
@@ -115,11 +115,11 @@ void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_
     request.error(taken.error().code);
     return;
   }
-  answer_created(std::move(request), parent, "", {}, *std::move(fd), std::move(file));
+  answer_created(std::move(request), parent, "", {}, *std::move(fd), file);
 }
 
 void OpenPipeline::answer_created(Request request, const InodePtr& parent, const char* name,
-                                  const FilterDecision& decision, UniqueFd fd, std::shared_ptr<OpenFile> file) {
+                                  const FilterDecision& decision, UniqueFd fd, const std::shared_ptr<OpenFile>& file) {
   if (!file->locked()) file->plain = UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
   const AttributeRecord::Moment before = core_.attributes.now();
   auto found = core_.inodes.adopt(std::move(fd), parent, name);

@@ -72,7 +72,7 @@ class OpenPipeline {
   [[nodiscard]] bool is_at(const Inode::Name& name, const struct stat& st) const;
   void answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st);
   void answer_created(Request request, const InodePtr& parent, const char* name, const FilterDecision& decision,
-                      UniqueFd fd, std::shared_ptr<OpenFile> file);
+                      UniqueFd fd, const std::shared_ptr<OpenFile>& file);
   void note_granted(OpenFile& file, const FilterDecision& decision, Duration waited);
   Result<UniqueFd> open_present(int directory, const char* name, int flags, const Caller& caller,
                                 const BeforeVisible& take);

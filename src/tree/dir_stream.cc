@@ -10,7 +10,7 @@
 namespace flockfs {
 namespace {
 
-constexpr std::size_t kBufferBytes = 32 * 1024;
+constexpr std::size_t kBufferBytes = std::size_t{32} * 1024;
 
 // getdents64(2).
 struct Dirent64 {

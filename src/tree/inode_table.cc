@@ -61,6 +61,13 @@ std::string below(std::string path, std::string_view name) {
 
 }  // namespace
 
+InodeTable::~InodeTable() {
+  std::vector<std::vector<Inode::Name>> ended;
+  MutexLock lock(mutex_);
+  for (auto& [key, inode] : inodes_) ended.push_back(std::move(inode->names_));
+  lock.unlock();
+}
+
 Status InodeTable::open_root() {
   UniqueFd fd(::openat(source_.root_fd(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!fd) return errno_error(source_.path());
@@ -120,7 +127,7 @@ InodePtr InodeTable::insert(const SourceMount& mount, UniqueFd fd, const struct 
     lock.lock();
     entry = inodes_.try_emplace(fresh->key(), fresh).first;
   }
-  const InodePtr inode = entry->second;
+  InodePtr inode = entry->second;
   ++inode->lookups_;
   if (parent && *name != '\0') note_name(*inode, parent, name);
   return inode;
@@ -194,7 +201,8 @@ std::string InodeTable::path_of(const Inode* inode) const {
     inode = inode->names_.back().parent.get();
   }
   std::string path = source_.path() == "/" ? std::string{} : source_.path();
-  for (auto part = parts.rbegin(); part != parts.rend(); ++part) path.append("/").append(**part);
+  std::reverse(parts.begin(), parts.end());
+  for (const std::string* part : parts) path.append("/").append(*part);
   return path.empty() ? "/" : path;
 }
 

@@ -23,6 +23,10 @@ struct Found {
 class InodeTable {
  public:
   explicit InodeTable(Source& source) : source_(source) {}
+  // Directories that the source moved about can hold each other by their names.
+  ~InodeTable();
+  InodeTable(const InodeTable&) = delete;
+  InodeTable& operator=(const InodeTable&) = delete;
 
   // Makes the inode of SOURCE itself, which is never forgotten. To be called once, first.
   Status open_root();

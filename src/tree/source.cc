@@ -205,7 +205,7 @@ void Source::set_apart(dev_t dev, const std::string& where) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a: the same on every mount, whatever the C++ library
   for (const char c : where) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
   std::uint64_t number = (hash >> 32 ^ hash) & 0xffff;
-  const auto taken = [this](std::uint64_t n) {
+  const auto taken = [this](std::uint64_t n) REQUIRES(mutex_) {
     return n == 0 ||
            std::any_of(apart_.begin(), apart_.end(), [n](const auto& entry) { return entry.second == n << 48; });
   };

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "harness/connection.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
 
