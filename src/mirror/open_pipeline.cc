@@ -241,7 +241,7 @@ void OpenPipeline::finish(Task task, std::shared_ptr<OpenFile> file) {
     task.request.error(errno);
     return;
   }
-  if (!leads_here(task, st)) {
+  if (!leads_here(task.tid, task.inode, task.mode(), st)) {
     file.reset();  // the lock first: the kernel comes back for the file that has the name now
     task.request.error(ESTALE);
     return;
@@ -268,20 +268,20 @@ bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
 // nobody says, so all must: what does not is dropped, and the kernel looks again. It also does if the rights have
 // changed since it was told of them, for it has checked the old ones. At the second try whatever is there is served,
 // and so is what has no name (O_TMPFILE, a deleted file by its magic link).
-bool OpenPipeline::leads_here(const Task& task, const struct stat& st) {
-  auto names = core_.inodes.names(*task.inode);
-  if (retries_.take(task.tid, task.inode.get(), names, task.mode())) return true;
+bool OpenPipeline::leads_here(pid_t tid, const InodePtr& inode, LockMode mode, const struct stat& st) {
+  auto names = core_.inodes.names(*inode);
+  if (retries_.take(tid, inode.get(), names, mode)) return true;
   std::vector<const Inode::Name*> stale;
   for (const Inode::Name& name : names) {
     if (!is_at(name, st)) stale.push_back(&name);
   }
-  if (stale.empty() && core_.attributes.rights_as_told(*task.inode, st)) return true;
+  if (stale.empty() && core_.attributes.rights_as_told(*inode, st)) return true;
   // The last one stays: it says under which name the kernel is to look again.
   if (stale.size() < names.size()) {
-    for (const Inode::Name* name : stale) core_.inodes.remove_name(task.inode, name->parent, name->name);
+    for (const Inode::Name* name : stale) core_.inodes.remove_name(inode, name->parent, name->name);
   }
-  forget_attributes(*task.inode, st);
-  retries_.remember(task.tid, task.inode, std::move(names));
+  forget_attributes(*inode, st);
+  retries_.remember(tid, inode, std::move(names));
   return false;
 }
 

@@ -68,7 +68,7 @@ class OpenPipeline {
   void lock(Task task, UniqueFd fd);
   void granted(Task task, LockOutcome outcome);
   void finish(Task task, std::shared_ptr<OpenFile> file);
-  [[nodiscard]] bool leads_here(const Task& task, const struct stat& st);
+  [[nodiscard]] bool leads_here(pid_t tid, const InodePtr& inode, LockMode mode, const struct stat& st);
   [[nodiscard]] bool is_at(const Inode::Name& name, const struct stat& st) const;
   void answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st);
   void answer_created(Request request, const InodePtr& parent, const char* name, const FilterDecision& decision,

@@ -100,7 +100,8 @@ Status OpenPipeline::truncate_patiently(Truncation& truncation) {
   }
 }
 
-// EAGAIN if somebody has the lock; a process that has it itself, through this mirror, truncates under its own.
+// EAGAIN if somebody has the lock; a process that has it itself, through this mirror, truncates under its own. ESTALE
+// if the name leads to another file by now: truncate(2) then looks again, as open(2) does.
 Status OpenPipeline::try_truncate(Truncation& truncation) {
   const Inode& inode = *truncation.inode;
   std::vector<std::shared_ptr<OpenFile>> own;  // kept until the truncation is done
@@ -115,6 +116,9 @@ Status OpenPipeline::try_truncate(Truncation& truncation) {
         return taken;
     }
   }
+  struct stat st {};
+  if (::fstat(truncation.fd.get(), &st) != 0) return errno_error();
+  if (!leads_here(truncation.tid, truncation.inode, LockMode::kExclusive, st)) return Error{ESTALE, {}};
   const CallerScope scope(truncation.caller, CallerScope::Rights::kPlain);
   if (!scope.ok()) return Error{EPERM, {}};
   if (::ftruncate(truncation.fd.get(), truncation.size) != 0) return errno_error();

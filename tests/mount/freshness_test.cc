@@ -170,6 +170,44 @@ TEST_P(FreshnessTest, NoLockStaysOnTheFileThatLostItsName) {
   reader.close();
 }
 
+// truncate(2) is a write by path; the file that lost its name is held open, so nothing but its name says that it is
+// gone.
+TEST_P(FreshnessTest, TruncationByPathMeetsTheFileThatHasTheNameNow) {
+  write_file(source("f"), "old");
+  write_file(source("new"), "the new one");
+  mount_with_long_caches();
+  const UniqueFd old = open_file(source("f"), O_RDONLY);
+  EXPECT_TRUE(in_child([&] {
+    EXPECT_EQ(stat_of(mnt("f")).st_size, 3);
+    EXPECT_EQ(::rename(source("new").c_str(), source("f").c_str()), 0);
+    EXPECT_EQ(::truncate(mnt("f").c_str(), 7), 0) << errno_name(errno);
+    EXPECT_EQ(stat_of(mnt("f")).st_size, 7);
+    EXPECT_EQ(::unlink(source("f").c_str()), 0);
+    EXPECT_EQ(::truncate(mnt("f").c_str(), 5), -1);
+    EXPECT_EQ(errno, ENOENT);
+  }));
+  expect_contents(old.get(), "old");
+}
+
+TEST_P(FreshnessTest, TruncationThatWaitedMeetsTheFileThatHasTheNameNow) {
+  write_file(source("f"), "old");
+  write_file(source("new"), "the new one");
+  mount_with_long_caches();
+  ForeignLock foreign(source("f"), LOCK_EX);
+  const UniqueFd old = open_file(source("f"), O_RDONLY);
+  Child child([&](Peer& test) {
+    test.say("start");
+    test.say(std::to_string(::truncate(mnt("f").c_str(), 7) == 0 ? 0 : errno));
+  });
+  ASSERT_TRUE(child.says("start"));
+  EXPECT_TRUE(child.silent(Millis(100)));
+  ASSERT_EQ(::rename(source("new").c_str(), source("f").c_str()), 0);
+  foreign.release();
+  ASSERT_TRUE(child.says("0"));
+  EXPECT_EQ(read_file(source("f")), "the new");
+  expect_contents(old.get(), "old");
+}
+
 TEST_P(FreshnessTest, FileRemovedInTheSourceIsGoneAtOpen) {
   write_file(source("f"), "old");
   mount_with_long_caches();
