@@ -94,6 +94,7 @@ Status MountedMirror::start() {
   opens_.emplace(core_, *locks_, slow_);
   releases_.emplace(core_);
   core_.pool = &pool_;
+  core_.signals = &signals_;
   core_.opens = &*opens_;
   core_.releases = &*releases_;
   stop_signals_ = stop_signals();
