@@ -1,5 +1,6 @@
 #include "tree/credentials.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <sched.h>
@@ -9,8 +10,10 @@
 
 #include <array>
 #include <cstdlib>
+#include <string_view>
 
 #include "base/log.h"
+#include "base/unique_fd.h"
 
 namespace flockfs {
 namespace {
@@ -55,6 +58,16 @@ bool set_fsgid(gid_t gid) {
   std::abort();
 }
 
+// In a user namespace without the right to setgroups(2) (user_namespaces(7)), all threads keep the groups they have.
+bool groups_are_fixed() {
+  static const bool answer = [] {
+    const UniqueFd fd(::open("/proc/self/setgroups", O_RDONLY | O_CLOEXEC));
+    std::array<char, 4> text{};
+    return fd && ::read(fd.get(), text.data(), text.size()) == 4 && std::string_view(text.data(), 4) == "deny";
+  }();
+  return answer;
+}
+
 void use_umask(mode_t umask) {
   thread_local mode_t current = 0;
   thread_local bool known = false;
@@ -79,7 +92,7 @@ bool raise_maker_rights() {
 CallerScope::CallerScope(const Caller& caller, Rights rights) {
   if (rights == Rights::kMaker) use_umask(caller.umask & 07777);
   if (!privileged()) return;
-  if (!caller.groups.empty()) {
+  if (!caller.groups.empty() && !groups_are_fixed()) {
     groups_ = ::syscall(SYS_setgroups, caller.groups.size(), caller.groups.data()) == 0;
     ok_ = groups_;
   }
@@ -120,7 +133,8 @@ Status own_umask() {
 }
 
 Status drop_groups() {
-  if (privileged() && ::setgroups(0, nullptr) != 0) return errno_error("cannot give up the daemon's groups");
+  if (privileged() && !groups_are_fixed() && ::setgroups(0, nullptr) != 0)
+    return errno_error("cannot give up the daemon's groups");
   return {};
 }
 

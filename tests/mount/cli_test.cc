@@ -45,6 +45,15 @@ class CliTest : public MirrorTest {
   }
 };
 
+// What `unshare -r` gives: root without the right to setgroups(2).
+TEST_F(CliTest, UserNamespaceWithoutGroupsWillDo) {
+  const char* const script = R"("$0" "$1" "$2" && cat "$2/f" && umount "$2")";
+  const auto result =
+      run_program({"unshare", "--map-root-user", "--mount", "sh", "-c", script, flockfs_program(), source(), mnt()});
+  EXPECT_EQ(result.exit_code, 0) << result;
+  EXPECT_EQ(result.out, "contents") << result;
+}
+
 TEST_F(CliTest, UsageErrorsExitWithTwoAndNameWhatIsWrong) {
   expect_failure({}, 2, {"--help"});
   expect_failure({source()}, 2, {"--help"});
