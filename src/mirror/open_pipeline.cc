@@ -293,7 +293,11 @@ Result<Found> OpenPipeline::lookup(pid_t tid, const InodePtr& parent, const char
   if (!retries_.awaited(tid, parent, name)) return core_.inodes.lookup(parent, name);
   UniqueFd keep;
   auto found = core_.inodes.lookup(parent, name, &keep);
-  retries_.keep(tid, std::move(keep));
+  if (found) {
+    retries_.keep(tid, std::move(keep));
+  } else {
+    retries_.forget(tid);
+  }
   return found;
 }
 

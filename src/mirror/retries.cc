@@ -9,6 +9,7 @@ namespace {
 constexpr Duration kAnswered = std::chrono::seconds(5);
 // For an ESTALE that may have been another system call's than the open that comes next.
 constexpr Duration kSameCall = std::chrono::milliseconds(500);
+constexpr Duration kLookedUp = std::chrono::seconds(1);
 constexpr Duration kSameCallOfWriter = std::chrono::milliseconds(5);
 
 TimePoint now() { return SteadyClock().now(); }
@@ -63,9 +64,26 @@ bool Retries::awaited(pid_t tid, const InodePtr& parent, const char* name) {
   size_ = stale_.size();
   auto entry = stale_.find(tid);
   if (entry == stale_.end()) return false;
-  const auto& names = entry->second.names;
-  return std::any_of(names.begin(), names.end(),
-                     [&](const Inode::Name& have) { return have.parent == parent && have.name == name; });
+  Stale& stale = entry->second;
+  if (std::none_of(stale.names.begin(), stale.names.end(),
+                   [&](const Inode::Name& have) { return have.parent == parent && have.name == name; })) {
+    return false;
+  }
+  const TimePoint soon = now() + kLookedUp;
+  stale.until = std::min(stale.until, soon);
+  stale.until_for_writers = std::min(stale.until_for_writers, soon);
+  return true;
+}
+
+void Retries::forget(pid_t tid) {
+  Stale stale;
+  MutexLock lock(mutex_);
+  auto entry = stale_.find(tid);
+  if (entry == stale_.end()) return;
+  stale = std::move(entry->second);
+  stale_.erase(entry);
+  size_ = stale_.size();
+  lock.unlock();
 }
 
 void Retries::keep(pid_t tid, UniqueFd fd) {

@@ -37,10 +37,13 @@ class Retries {
   // writes to a file that has been replaced.
   bool take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names, LockMode mode);
 
-  // Whether a lookup is the one between the two tries. Then what it finds has to be kept in being until the second,
-  // which else could find it replaced and gone once more: keep() takes a descriptor of it.
+  // Whether a lookup is the one between the two tries, the second of which follows at once or never. Then what it finds
+  // has to be kept in being until the second, which else could find it replaced and gone once more: keep() takes a
+  // descriptor of it.
   [[nodiscard]] bool awaited(pid_t tid, const InodePtr& parent, const char* name);
   void keep(pid_t tid, UniqueFd fd);
+  // That lookup has found nothing: there will be no second try.
+  void forget(pid_t tid);
 
  private:
   struct Stale {

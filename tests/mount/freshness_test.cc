@@ -219,6 +219,25 @@ TEST_P(FreshnessTest, FileRemovedInTheSourceIsGoneAtOpen) {
   }));
 }
 
+// An open that was told to look again and then found nothing makes no exception of what comes later by that name.
+TEST_P(FreshnessTest, OpenAfterAVanishedFileIsCheckedLikeAnyOther) {
+  write_file(source("f"), "first");
+  mount_with_long_caches();
+  EXPECT_TRUE(in_child([&] {
+    EXPECT_EQ(read_file(mnt("f")), "first");
+    EXPECT_EQ(::unlink(source("f").c_str()), 0);
+    EXPECT_EQ(open_error(mnt("f"), O_RDONLY), ENOENT);
+    write_file(source("f"), "second");
+    EXPECT_EQ(stat_of(mnt("f")).st_size, 6);
+    EXPECT_EQ(::rename(source("f").c_str(), source("f.1").c_str()), 0);
+    write_file(source("f"), "third");
+    const UniqueFd fd = open_file(mnt("f"), O_RDWR);
+    EXPECT_EQ(::write(fd.get(), "THIRD", 5), 5);
+  }));
+  EXPECT_EQ(read_file(source("f.1")), "second");
+  EXPECT_EQ(read_file(source("f")), "THIRD");
+}
+
 TEST_P(FreshnessTest, CreatingOpenOfAFileRemovedInTheSourceMakesANewOne) {
   write_file(source("f"), "old");
   mount_with_long_caches();

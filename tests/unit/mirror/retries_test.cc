@@ -78,5 +78,15 @@ TEST_F(RetriesTest, WhatTheLookupInBetweenFoundStaysOpenable) {
   EXPECT_TRUE(second->inode->open(O_RDONLY).ok());
 }
 
+TEST_F(RetriesTest, ALookupThatFindsNothingEndsIt) {
+  write("a", "x");
+  const InodePtr inode = look("a").inode;
+  retries_.remember(kThread, inode, table_->names(*inode));
+  EXPECT_TRUE(retries_.awaited(kThread, table_->root(), "a"));
+  retries_.forget(kThread);
+  EXPECT_FALSE(retries_.awaited(kThread, table_->root(), "a"));
+  EXPECT_FALSE(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kShared));
+}
+
 }  // namespace
 }  // namespace flockfs
