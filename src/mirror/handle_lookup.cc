@@ -36,6 +36,7 @@ void tell(Core& core, const AttributeRecord::Moment& before, Inode& inode, struc
 fuse_entry_param entry_of(const Core& core, const Found& found) {
   fuse_entry_param entry{};
   entry.ino = core.node(*found.inode);
+  entry.generation = found.inode->generation();
   entry.attr = found.st;
   entry.attr_timeout = core.config.attr_timeout.count();
   entry.entry_timeout = core.config.entry_timeout.count();

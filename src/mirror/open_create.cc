@@ -54,8 +54,12 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
   FilterDecision decision;
   if (!core_.filter.selects_everything()) decision = core_.filter.decide(core_.inodes.path_in(*parent, name));
   const Links links = parent->mount().fuse ? Links::kOtherInode : Links::kSameInode;
+  int lock_error = 0;
   const auto take = [&](int fd) {
-    return decision.selected ? take_lock(fd, lock_mode_for_open(flags), file->opener, file->hold) : Status{};
+    if (!decision.selected) return Status{};
+    Status status = take_lock(fd, lock_mode_for_open(flags), file->opener, file->hold);
+    lock_error = status || status.error().code == EAGAIN ? 0 : status.error().code;
+    return status;
   };
   auto fd = decision.selected ? make_file(directory->get(), name, flags, mode, caller, take, links)
                               : make_file_plainly(directory->get(), name, flags, mode, caller);
@@ -76,6 +80,7 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
   }
   const bool taken = fd.error().code == EEXIST || fd.error().code == EAGAIN || fd.error().code == ENOENT;
   if (taken && !second) retries_.remember_name(tid, parent, name);
+  if (lock_error != 0) log_error("lock", core_.inodes.path_in(*parent, name), Error{lock_error, {}});
   request.error(taken ? ESTALE : fd.error().code);
 }
 
@@ -87,6 +92,11 @@ Result<UniqueFd> OpenPipeline::open_present(int directory, const char* name, int
   auto fd = open_as_caller(directory, name, flags, caller);
   if (!fd) return fd.error();
   if (auto taken = take(fd->get()); !taken) return taken.error();
+  struct stat st {};
+  struct stat there {};
+  if (::fstat(fd->get(), &st) != 0) return errno_error();
+  if (::fstatat(directory, name, &there, AT_SYMLINK_NOFOLLOW) != 0) return errno_error();
+  if (!same_file(st, there)) return Error{EAGAIN, {}};
   if ((flags & O_TRUNC) != 0) {
     const CallerScope scope(caller, CallerScope::Rights::kPlain);
     if (!scope.ok()) return Error{EPERM, {}};
@@ -112,6 +122,7 @@ void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_
     return;
   }
   if (auto taken = take_lock(fd->get(), lock_mode_for_open(flags), file->opener, file->hold); !taken) {
+    log_error("lock", core_.inodes.path_in(*parent, "(unnamed)"), taken.error());
     request.error(taken.error().code);
     return;
   }

@@ -139,13 +139,15 @@ void OpenPipeline::open_now(Task task) {
     open_slowly(std::move(task));
     return;
   }
-  auto fd = task.inode->open(source_flags(task.flags) | O_NONBLOCK);
+  auto fd = task.inode->open(reopen_flags(task.flags) | O_NONBLOCK);
   if (!fd && fd.error().code == EWOULDBLOCK) {
-    log_wait(task.subject(core_));
     open_slowly(std::move(task));
     return;
   }
-  if (fd) ::fcntl(fd->get(), F_SETFL, source_flags(task.flags) & ~O_ACCMODE);
+  if (fd) {
+    const int append = (task.flags & O_APPEND) != 0 ? ::fcntl(fd->get(), F_GETFL) & O_APPEND : 0;
+    ::fcntl(fd->get(), F_SETFL, (source_flags(task.flags) & ~O_ACCMODE) | append);
+  }
   opened(std::move(task), fd ? 0 : fd.error().code, fd ? *std::move(fd) : UniqueFd{});
 }
 
@@ -261,7 +263,7 @@ bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
   auto parent = name.parent->path_fd();
   struct stat there {};
   return parent && ::fstatat(parent->get(), name.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-         there.st_ino == st.st_ino && there.st_dev == st.st_dev;
+         same_file(there, st);
 }
 
 // DESIGN 1.3: whether the name under which the kernel opens the inode still leads to it. Which of several that is

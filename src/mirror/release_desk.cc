@@ -78,7 +78,7 @@ void ReleaseDesk::end(std::shared_ptr<OpenFile> file) {
   const bool locked = file->locked();
   const Duration held = now() - file->since;
   const InodePtr inode = file->inode;
-  const std::string command = std::move(file->command);
+  const std::string command = file->command;
   const Subject subject{core_, *inode, lock_mode_for_open(file->flags), file->opener, command};
   file.reset();
   if (locked) log_unlock(subject, held);

@@ -6,6 +6,11 @@
 #include <cstdlib>
 
 namespace flockfs {
+namespace {
+
+std::atomic<std::uint32_t> last_generation{0};
+
+}  // namespace
 
 Inode::Inode(const SourceMount& mount, std::string key, FileHandle handle, UniqueFd path_fd, const struct stat& st)
     : mount_(mount),
@@ -14,7 +19,8 @@ Inode::Inode(const SourceMount& mount, std::string key, FileHandle handle, Uniqu
       path_fd_(std::move(path_fd)),
       dev_(st.st_dev),
       ino_(st.st_ino),
-      type_(st.st_mode & S_IFMT) {}
+      type_(st.st_mode & S_IFMT),
+      generation_(++last_generation) {}
 
 InodePtr Inode::from_number(std::uint64_t number) {
   auto* inode = reinterpret_cast<Inode*>(static_cast<std::uintptr_t>(number));
@@ -32,6 +38,12 @@ Result<PathFd> Inode::path_fd() const {
 Result<UniqueFd> Inode::open(int flags) const {
   if (!is_regular() && !is_directory()) return Error{ENXIO, {}};
   flags |= O_CLOEXEC | O_NOCTTY;
+  auto fd = open_with(flags & ~O_APPEND);
+  if (!fd && fd.error().code == EPERM && (flags & O_APPEND) != 0) return open_with(flags);
+  return fd;
+}
+
+Result<UniqueFd> Inode::open_with(int flags) const {
   if (!path_fd_) return open_handle(mount_.dir.get(), handle_, flags);
   UniqueFd fd(::open(ProcFdPath(path_fd_.get()).c_str(), flags & ~O_NOFOLLOW));
   // No name was looked up: what some FUSE daemons say of a file whose name was replaced.

@@ -18,6 +18,10 @@ namespace flockfs {
 class Inode;
 using InodePtr = std::shared_ptr<Inode>;
 
+[[nodiscard]] inline bool same_file(const struct stat& one, const struct stat& other) {
+  return one.st_ino == other.st_ino && one.st_dev == other.st_dev;
+}
+
 // A descriptor good for *at() calls and stat (O_PATH): borrowed from the inode or opened for this use. Valid as long as
 // the inode is.
 class PathFd {
@@ -55,6 +59,8 @@ class Inode : public std::enable_shared_from_this<Inode> {
   [[nodiscard]] const std::string& key() const { return key_; }
   [[nodiscard]] dev_t dev() const { return dev_; }
   [[nodiscard]] ino_t ino() const { return ino_; }
+  // Tells it from another inode that had or will have the same number.
+  [[nodiscard]] std::uint64_t generation() const { return generation_; }
   [[nodiscard]] bool is_directory() const { return S_ISDIR(type_); }
   [[nodiscard]] bool is_regular() const { return S_ISREG(type_); }
   [[nodiscard]] bool is_symlink() const { return S_ISLNK(type_); }
@@ -65,10 +71,11 @@ class Inode : public std::enable_shared_from_this<Inode> {
   [[nodiscard]] Result<PathFd> path_fd() const;
 
   // Opens for reading or writing; `flags` as in open(2) without O_CREAT. Only regular files and directories: anything
-  // else is ENXIO, since opening a FIFO or a device acts.
+  // else is ENXIO, since opening a FIFO or a device acts. O_APPEND is left out unless the file is append-only.
   [[nodiscard]] Result<UniqueFd> open(int flags) const;
 
  private:
+  [[nodiscard]] Result<UniqueFd> open_with(int flags) const;
   friend class InodeTable;
   friend class AttributeRecord;
 
@@ -89,6 +96,7 @@ class Inode : public std::enable_shared_from_this<Inode> {
   const dev_t dev_;
   const ino_t ino_;
   const mode_t type_;
+  const std::uint32_t generation_;
   // The kernel hands numbers from one of our threads to another without any synchronisation that a compiler could see.
   std::atomic<bool> complete_{false};
   std::uint64_t lookups_ = 0;  // guarded by InodeTable

@@ -14,4 +14,8 @@ namespace flockfs {
   return (both ? O_RDWR : access) | (flags & (O_SYNC | O_DSYNC | O_NOATIME));
 }
 
+// The same for a file that exists: one that is append-only (chattr +a) opens for writing with O_APPEND only, so that
+// goes to Inode::open().
+[[nodiscard]] constexpr int reopen_flags(int flags) { return source_flags(flags) | (flags & O_APPEND); }
+
 }  // namespace flockfs

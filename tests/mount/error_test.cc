@@ -81,6 +81,31 @@ TEST_P(ErrorTest, ImmutableFileIsRefusedAtOpen) {
   EXPECT_TRUE(becomes_free(source("f")));
 }
 
+// It can be opened for appending and for nothing else that writes.
+TEST_P(ErrorTest, AppendOnlyFileIsOpenedAsOnTheSource) {
+  for (const std::string name : {"native", "mirrored"}) {
+    write_file(source(name), "one,");
+    ASSERT_EQ(run_program({"chattr", "+a", source(name)}).exit_code, 0);
+  }
+  mount();
+  mirror().expect_error("source/mirrored");
+  EXPECT_TRUE(in_child([&] {
+    for (const int flags : {O_RDONLY, O_WRONLY, O_RDWR, O_WRONLY | O_APPEND, O_RDWR | O_APPEND,
+                            O_WRONLY | O_APPEND | O_TRUNC, O_RDONLY | O_TRUNC}) {
+      EXPECT_EQ(open_error(mnt("mirrored"), flags), open_error(source("native"), flags)) << flags;
+    }
+    EXPECT_EQ(::truncate(mnt("mirrored").c_str(), 1), -1);
+    EXPECT_EQ(errno, EPERM);
+    const UniqueFd fd = open_file(mnt("mirrored"), O_WRONLY | O_APPEND);
+    EXPECT_EQ(::write(fd.get(), "two", 3), 3);
+  }));
+  for (const std::string name : {"native", "mirrored"}) {
+    EXPECT_EQ(run_program({"chattr", "-a", source(name)}).exit_code, 0);
+  }
+  EXPECT_EQ(read_file(source("mirrored")), "one,two");
+  EXPECT_TRUE(becomes_free(source("mirrored")));
+}
+
 // Once open, a file can be read to its end, whatever happens to its name.
 TEST_P(ErrorTest, ReadGoesOnThoughTheFileIsGone) {
   const std::string bytes(3 << 20, 'x');
