@@ -163,15 +163,22 @@ void OpenPipeline::interrupt_open_by(fuse_req_t request, SlowOpens::Id id) {
 }
 
 void OpenPipeline::open_slowly(Task task) {
-  const int flags = source_flags(task.flags);
+  const int flags = reopen_flags(task.flags);
   const pid_t tid = task.tid;
   const InodePtr inode = task.inode;
   auto shared = std::make_shared<Task>(std::move(task));
   const auto arrange = [shared](SlowOpens::Id id) { interrupt_open_by(shared->request.native(), id); };
-  slow_.open(inode, flags, tid, arrange, [this, shared](SlowOpens::Opened result) {
+  // The task itself may be on its way already.
+  const auto on_wait = [this, inode, mode = shared->mode(), process = shared->process] {
+    log_wait({core_, *inode, mode, process});
+  };
+  waiting_.add(*inode);
+  const auto done = [this, shared, inode](SlowOpens::Opened result) {
+    waiting_.remove(*inode);
     fuse_req_interrupt_func(shared->request.native(), nullptr, nullptr);
     opened(std::move(*shared), result.error, std::move(result.fd));
-  });
+  };
+  slow_.open(inode, flags, tid, arrange, done, on_wait);
 }
 
 void OpenPipeline::opened(Task task, int error, UniqueFd fd) {

@@ -77,9 +77,14 @@ class OpenPipeline {
   Result<UniqueFd> open_present(int directory, const char* name, int flags, const Caller& caller,
                                 const BeforeVisible& take);
   struct Truncation;
-  void truncate_opened(const std::shared_ptr<Truncation>& truncation);
+  enum class MayWait : std::uint8_t { kNo, kYes };
   Status truncate_patiently(Truncation& truncation);
-  Status try_truncate(Truncation& truncation);
+  void say_waiting(Truncation& truncation) const;
+  Status try_truncate(Truncation& truncation, MayWait may_wait);
+  Status cut(const Truncation& truncation, int fd);
+  [[nodiscard]] std::shared_ptr<OpenFile> own_writable(const Inode& inode, pid_t process) const;
+  Status open_for(Truncation& truncation, MayWait may_wait);
+  Status open_slowly_for(Truncation& truncation);
   [[nodiscard]] bool in_use(const Inode& inode, Duration waited) const;
   Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold);
   void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);

@@ -2,12 +2,16 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "base/blocking_pool.h"
+#include "base/mutex.h"
 #include "lock/signal_probe.h"
 #include "mirror/clients.h"
+#include "mirror/events.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/release_desk.h"
 
@@ -35,7 +39,12 @@ struct OpenPipeline::Truncation {
   Caller caller;
   pid_t tid;
   pid_t process;
-  UniqueFd fd;
+  TimePoint started;
+  FilterDecision decision;
+  UniqueFd fd;           // the file for this truncation alone, once it is open
+  bool waiting = false;  // the log has been told
+
+  [[nodiscard]] Subject subject(const Core& core) const { return {core, *inode, LockMode::kExclusive, process}; }
 };
 
 void OpenPipeline::truncate(std::shared_ptr<Request> request, const InodePtr& inode, off_t size,
@@ -46,82 +55,136 @@ void OpenPipeline::truncate(std::shared_ptr<Request> request, const InodePtr& in
   truncation->process = process_of(request->tid());
   truncation->inode = inode;
   truncation->size = size;
-  if (!inode->mount().open_may_wait) {
-    auto fd = inode->open(O_WRONLY | O_NONBLOCK);
-    if (fd || fd.error().code != EWOULDBLOCK) {
-      if (!fd) {
-        answer(fd.error());
-        return;
-      }
-      truncation->fd = *std::move(fd);
-      Status done = try_truncate(*truncation);
-      if (done || done.error().code != EAGAIN) {
-        answer(std::move(done));
-        return;
-      }
-    }
+  truncation->started = now();
+  truncation->decision = decide(*inode);
+  Status done = try_truncate(*truncation, MayWait::kNo);
+  if (done || done.error().code != EAGAIN) {
+    answer(std::move(done));
+    return;
   }
   truncation->request = std::move(request);
   truncation->answer = std::move(answer);
-  if (truncation->fd) {
-    if (!core_.pool->run([this, truncation] { truncate_opened(truncation); })) truncation->answer(Error{EAGAIN, {}});
-    return;
-  }
-  const auto arrange = [truncation](SlowOpens::Id id) { interrupt_open_by(truncation->request->native(), id); };
-  slow_.open(
-      inode, O_WRONLY, truncation->tid, arrange,
-      [this, truncation](SlowOpens::Opened opened) {
-        fuse_req_interrupt_func(truncation->request->native(), nullptr, nullptr);
-        if (opened.error != 0) {
-          truncation->answer(Error{opened.error, {}});
-          return;
-        }
-        truncation->fd = std::move(opened.fd);
-        truncate_opened(truncation);
-      },
-      now() + kOutsideLimit);
+  if (!core_.pool->run([this, truncation] { truncation->answer(truncate_patiently(*truncation)); }))
+    truncation->answer(Error{EAGAIN, {}});
 }
 
 // In a thread that may sleep.
-void OpenPipeline::truncate_opened(const std::shared_ptr<Truncation>& truncation) {
-  truncation->answer(truncate_patiently(*truncation));
-}
-
 Status OpenPipeline::truncate_patiently(Truncation& truncation) {
-  const TimePoint start = now();
   for (;;) {
-    Status done = try_truncate(truncation);
+    Status done = try_truncate(truncation, MayWait::kYes);
     if (done || done.error().code != EAGAIN || core_.stopping) return done;
-    const Duration waited = now() - start;
+    const Duration waited = now() - truncation.started;
     if (waited > kOutsideLimit || in_use(*truncation.inode, waited)) return done;
+    say_waiting(truncation);
     const bool interrupted = fuse_req_interrupted(truncation.request->native()) != 0;
-    if (interrupted && core_.signals->must_end(truncation.tid)) return Error{EINTR, {}};
+    if (interrupted && core_.signals->must_end(truncation.tid)) {
+      log_interrupted(truncation.subject(core_), waited);
+      return Error{EINTR, {}};
+    }
     std::this_thread::sleep_for(waited < kLookLimit ? kCloseLook : kOutsideLook);
   }
 }
 
+void OpenPipeline::say_waiting(Truncation& truncation) const {
+  if (!std::exchange(truncation.waiting, true)) log_wait(truncation.subject(core_));
+}
+
 // EAGAIN if somebody has the lock; a process that has it itself, through this mirror, truncates under its own. ESTALE
 // if the name leads to another file by now: truncate(2) then looks again, as open(2) does.
-Status OpenPipeline::try_truncate(Truncation& truncation) {
+Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
   const Inode& inode = *truncation.inode;
-  std::vector<std::shared_ptr<OpenFile>> own;  // kept until the truncation is done
-  Hold hold;                                   // ends after the scope below: its end may finish other clients' opens
-  if (decide(inode).selected) {
-    own = core_.files.pick([&](const OpenFile& file) {
-      return file.inode.get() == &inode && file.locked() && file.hold.mode() == LockMode::kExclusive &&
-             truncation.process != 0 && file.opener == truncation.process;
-    });
-    if (own.empty()) {
+  // Kept until the truncation is done; these end after the scope below, since their end may finish other clients'
+  // opens.
+  std::shared_ptr<OpenFile> own;
+  Hold hold;
+  if (truncation.decision.selected) own = own_writable(inode, truncation.process);
+  if (!own) {
+    if (auto opened = open_for(truncation, may_wait); !opened) return opened;
+    if (truncation.decision.selected) {
       if (auto taken = take_lock(truncation.fd.get(), LockMode::kExclusive, truncation.process, hold); !taken)
         return taken;
+      log_lock(truncation.subject(core_), now() - truncation.started);
+    } else {
+      log_pass(truncation.subject(core_), truncation.decision.reason);
     }
   }
+  const TimePoint locked = now();
+  Status done = cut(truncation, own ? own->fd() : truncation.fd.get());
+  if (hold.valid()) {
+    hold.reset();
+    log_unlock(truncation.subject(core_), now() - locked);
+  }
+  return done;
+}
+
+Status OpenPipeline::cut(const Truncation& truncation, int fd) {
   struct stat st {};
-  if (::fstat(truncation.fd.get(), &st) != 0) return errno_error();
+  if (::fstat(fd, &st) != 0) return errno_error();
   if (!leads_here(truncation.tid, truncation.inode, LockMode::kExclusive, st)) return Error{ESTALE, {}};
   const CallerScope scope(truncation.caller, CallerScope::Rights::kPlain);
   if (!scope.ok()) return Error{EPERM, {}};
-  if (::ftruncate(truncation.fd.get(), truncation.size) != 0) return errno_error();
+  if (::ftruncate(fd, truncation.size) != 0) return errno_error();
+  return {};
+}
+
+// The process's own open file under whose lock it may write.
+std::shared_ptr<OpenFile> OpenPipeline::own_writable(const Inode& inode, pid_t process) const {
+  if (process == 0) return nullptr;
+  auto own = core_.files.pick([&](const OpenFile& file) {
+    return file.inode.get() == &inode && file.locked() && file.hold.mode() == LockMode::kExclusive &&
+           file.opener == process;
+  });
+  return own.empty() ? nullptr : std::move(own.front());
+}
+
+// Opens the file, if that has not been done. open(2) may wait for the holder of a lease, or for a source that is FUSE
+// and waits for a lock itself: EAGAIN where it must not.
+Status OpenPipeline::open_for(Truncation& truncation, MayWait may_wait) {
+  if (truncation.fd) return {};
+  const InodePtr& inode = truncation.inode;
+  if (!inode->mount().open_may_wait) {
+    auto fd = inode->open(O_WRONLY | O_NONBLOCK);
+    if (fd) truncation.fd = *std::move(fd);
+    if (fd || fd.error().code != EWOULDBLOCK) return fd ? Status{} : Status{fd.error()};
+  }
+  if (may_wait == MayWait::kNo) return Error{EAGAIN, {}};
+  return open_slowly_for(truncation);
+}
+
+// Waits for an open(2) in another thread, and no longer than for a lock.
+Status OpenPipeline::open_slowly_for(Truncation& truncation) {
+  struct Opening {
+    Mutex mutex;
+    CondVar changed;
+    std::optional<SlowOpens::Opened> result GUARDED_BY(mutex);
+  };
+  auto opening = std::make_shared<Opening>();
+  SlowOpens::Id slow = 0;
+  const auto arrange = [&](SlowOpens::Id id) {
+    slow = id;
+    interrupt_open_by(truncation.request->native(), id);
+  };
+  slow_.open(truncation.inode, O_WRONLY, truncation.tid, arrange, [opening](SlowOpens::Opened opened) {
+    MutexLock lock(opening->mutex);
+    opening->result = std::move(opened);
+    opening->changed.notify_all();
+  });
+  MutexLock lock(opening->mutex);
+  while (!opening->result) {
+    opening->changed.wait_until(opening->mutex, now() + kOutsideLook);
+    if (opening->result) break;
+    const Duration waited = now() - truncation.started;
+    lock.unlock();
+    if (waited <= kOutsideLimit && !in_use(*truncation.inode, waited)) {
+      say_waiting(truncation);
+    } else {
+      slow_.give_up(slow);
+    }
+    lock.lock();
+  }
+  fuse_req_interrupt_func(truncation.request->native(), nullptr, nullptr);
+  truncation.fd = std::move(opening->result->fd);
+  if (opening->result->error != 0) return Error{opening->result->error, {}};
   return {};
 }
 

@@ -25,19 +25,21 @@ struct SlowOpens::Task {
   const pid_t tid;
   InterruptiblePoint point;
   Done done;  // empty once somebody has taken the duty to call it
-  std::optional<TimePoint> deadline;
+  TimePoint waits_at;
+  std::function<void()> on_wait;  // empty once it has been called
   bool interrupted = false;
   bool arranged = false;  // until then nobody but open() may call it
   int ended_early = 0;    // the error that came before it was arranged
 };
 
 void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(Id)>& arrange, Done done,
-                     std::optional<TimePoint> deadline) {
+                     std::function<void()> on_wait) {
   TaskPtr task;
   {
     MutexLock lock(mutex_);
     task = std::make_shared<Task>(pool_, ++last_id_, inode, flags, tid, std::move(done));
-    task->deadline = deadline;
+    task->waits_at = SteadyClock().now() + kLookAgain;
+    task->on_wait = std::move(on_wait);
     if (stopped_) task->ended_early = ENOTCONN;
     tasks_.emplace(task->id, task);
   }
@@ -53,14 +55,14 @@ void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::fun
     finish(task, {error, {}});
     return;
   }
-  if (deadline) {
-    {
-      MutexLock lock(mutex_);
-      watched_.push_back(task);
-    }
-    start_watching();
-  }
   start_some();
+  bool watch = false;
+  {
+    MutexLock lock(mutex_);
+    watch = task->done && task->on_wait;
+    if (watch) watched_.push_back(task);
+  }
+  if (watch) start_watching();
 }
 
 // Starts as many of the queue as there are threads for. If there is not one thread for anything, the first is refused:
@@ -68,25 +70,35 @@ void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::fun
 void SlowOpens::start_some() {
   for (;;) {
     TaskPtr task;
-    bool alone = false;
     {
       MutexLock lock(mutex_);
       task = next_to_start();
       if (!task) return;
       ++running_[task->inode.get()];
-      alone = running_.size() == 1 && running_[task->inode.get()] == 1;
     }
     if (pool_.run([this, task] { run(task); })) continue;
     {
       MutexLock lock(mutex_);
       give_back(task);
-      if (!alone) {
+      if (!running_.empty()) {  // one that still runs comes by here when it has ended
         queue_.push_front(task);
         return;
       }
     }
     finish(task, {EAGAIN, {}});
   }
+}
+
+void SlowOpens::give_up(Id id) {
+  TaskPtr task;
+  {
+    MutexLock lock(mutex_);
+    const auto entry = tasks_.find(id);
+    if (entry == tasks_.end()) return;
+    task = entry->second;
+  }
+  task->point.interrupt();
+  finish(task, {EAGAIN, {}});
 }
 
 SlowOpens::TaskPtr SlowOpens::next_to_start() {
@@ -174,16 +186,27 @@ void SlowOpens::watch() {
       for (const TaskPtr& task : watched_) watched.emplace_back(task, task->interrupted);
     }
     for (const auto& [task, interrupted] : watched) {
-      const bool late = task->deadline && SteadyClock().now() >= *task->deadline;
-      if (!late && !(interrupted && probe_.must_end(task->tid))) continue;
+      say_waiting(task);
+      if (!interrupted || !probe_.must_end(task->tid)) continue;
       // First end the system call, then answer: it need not give in (a hard NFS mount), and the client must not wait
       // for that.
       task->point.interrupt();
-      finish(task, {late ? EAGAIN : EINTR, {}});
+      finish(task, {EINTR, {}});
     }
     MutexLock lock(mutex_);
+    std::erase_if(watched_, [](const TaskPtr& task) { return !task->interrupted && !task->on_wait; });
     if (!watched_.empty()) ended_.wait_until(mutex_, std::chrono::steady_clock::now() + kLookAgain);
   }
+}
+
+void SlowOpens::say_waiting(const TaskPtr& task) {
+  std::function<void()> say;
+  {
+    MutexLock lock(mutex_);
+    if (!task->done || SteadyClock().now() < task->waits_at) return;
+    say = std::exchange(task->on_wait, nullptr);
+  }
+  if (say) say();
 }
 
 void SlowOpens::stop() {

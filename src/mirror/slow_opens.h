@@ -4,7 +4,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -22,7 +21,7 @@ namespace flockfs {
 class SlowOpens {
  public:
   struct Opened {
-    int error = 0;  // EINTR: a signal of the client; ENOTCONN: stop(); EAGAIN: too late, or no thread
+    int error = 0;  // EINTR: a signal of the client; ENOTCONN: stop(); EAGAIN: given up, or no thread
     UniqueFd fd;
   };
   using Done = std::function<void(Opened)>;
@@ -34,12 +33,16 @@ class SlowOpens {
   ~SlowOpens() = default;
 
   // Opens and calls `done` exactly once, from some thread and under no mutex. `arrange(id)` is called before that can
-  // be, so that interrupt(id) can be arranged for.
+  // be, so that interrupt(id) can be arranged for. `on_wait` is called once, and perhaps at the same time as `done`, if
+  // open(2) does not return soon.
   void open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(Id)>& arrange, Done done,
-            std::optional<TimePoint> deadline = std::nullopt);
+            std::function<void()> on_wait = {});
 
   // The kernel sent INTERRUPT. Never waits; may be called under a mutex of the caller.
   void interrupt(Id id);
+
+  // Ends one with EAGAIN. To be called after its open() has returned.
+  void give_up(Id id);
 
   // Ends all with ENOTCONN, now and from now on.
   void stop();
@@ -52,6 +55,7 @@ class SlowOpens {
   void run(const TaskPtr& task);
   void start_watching();
   void watch();
+  void say_waiting(const TaskPtr& task);
   void finish(const TaskPtr& task, Opened opened);
   TaskPtr next_to_start() REQUIRES(mutex_);
   void give_back(const TaskPtr& task) REQUIRES(mutex_);

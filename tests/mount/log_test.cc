@@ -88,6 +88,19 @@ TEST_F(LogTest, TimesAreThoseOfTheWaitAndTheHold) {
   EXPECT_GE(std::stod(unlock->get("held_ms")), 75);
 }
 
+TEST_F(LogTest, TruncationByPathIsLoggedLikeAnOpen) {
+  mount();
+  ForeignLock foreign(source("f"), LOCK_EX);
+  Child child([&](Peer&) { EXPECT_EQ(::truncate(mnt("f").c_str(), 3), 0); });
+  EXPECT_TRUE(mirror().waits(child.pid()));
+  foreign.release();
+  EXPECT_TRUE(child.ends_well());
+  for (const std::string event : {"lock", "unlock"}) {
+    EXPECT_TRUE(log().wait_for({.event = event, .path = source("f"), .pid = child.pid(), .mode = "exclusive"}))
+        << log().text();
+  }
+}
+
 TEST_F(LogTest, OpenThatNeedNotWaitLogsNoWait) {
   mount();
   EXPECT_TRUE(in_child([&] { EXPECT_EQ(read_file(mnt("f")), "contents"); }));

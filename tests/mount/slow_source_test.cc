@@ -63,6 +63,31 @@ TEST_F(SlowSourceTest, TruncationsByPathThatWaitHarmNobody) {
   EXPECT_TRUE(becomes_free(source("dir/f0")));
 }
 
+// The kernel keeps the file from being written while a truncation by path has no answer, and here it is the source's
+// open(2) that waits for the very client who wants to write.
+TEST_F(SlowSourceTest, TruncationByPathGivesWayToAClientThatHasTheFileOpen) {
+  put_outer_on(mnt());
+  const std::string path = outer_mnt_ + "/dir/f0";
+  Opener holder(path, O_RDWR);
+  ASSERT_TRUE(holder.opens());
+  Child child([&](Peer& test) { test.say(std::to_string(::truncate(path.c_str(), 3) == 0 ? 0 : errno)); });
+  EXPECT_TRUE(child.says(std::to_string(EAGAIN), Millis(1000)));
+  EXPECT_TRUE(holder.write("CONTENTS"));
+  EXPECT_EQ(holder.contents(), "CONTENTS");
+  holder.close();
+  EXPECT_TRUE(becomes_free(source("dir/f0")));
+}
+
+TEST_F(SlowSourceTest, OpenThatWaitsInTheSourceIsLogged) {
+  put_outer_on(mnt());
+  ForeignLock foreign(source("dir/f0"), LOCK_EX);
+  Opener reader(outer_mnt_ + "/dir/f0", O_RDONLY);
+  EXPECT_TRUE(outer_->waits(reader.pid()));
+  foreign.release();
+  EXPECT_TRUE(reader.opens());
+  reader.close();
+}
+
 TEST_F(SlowSourceTest, ManyWaitsForOneFileLeaveThreadsForOthers) {
   put_outer_on(mnt());
   ForeignLock foreign(source("dir/f0"), LOCK_EX);

@@ -175,6 +175,20 @@ TEST_P(WaitingTest, LeasedFileHarmsNobody) {
   EXPECT_TRUE(eventually([&] { return mirror().threads() <= threads; }, kPatience * 2)) << mirror().threads();
 }
 
+// Five seconds in all, whatever the truncation waited for (DESIGN 4.2).
+TEST_P(WaitingTest, TruncationByPathOfALeasedFileGivesUp) {
+  write_file(source("dir/f"), "contents");
+  mount();
+  Child holder = lease_holder(source("dir/f"));
+  ASSERT_TRUE(holder.says("leased"));
+  const Stopwatch watch;
+  Child child([&](Peer& test) { test.say(std::to_string(::truncate(mnt("dir/f").c_str(), 3) == 0 ? 0 : errno)); });
+  EXPECT_TRUE(child.says(std::to_string(EAGAIN), Millis(9000)));
+  EXPECT_LT(watch.elapsed(), scaled(Millis(8000)));
+  holder.say("give way");
+  EXPECT_EQ(read_file(source("dir/f")), "contents");
+}
+
 TEST_P(WaitingTest, WaiterForALeasedFileCanBeKilled) {
   mount();
   Child holder = lease_holder(source("dir/f"));
