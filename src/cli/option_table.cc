@@ -47,6 +47,30 @@ Status add_path(std::string_view value, std::vector<std::string>& out) {
   return set_path(value, out.back());
 }
 
+// One of two words.
+template <typename Value>
+Status set_choice(std::string_view value, std::pair<std::string_view, Value> one,
+                  std::pair<std::string_view, Value> other, Value& out) {
+  for (const auto& [word, meaning] : {one, other}) {
+    if (word != value) continue;
+    out = meaning;
+    return {};
+  }
+  return invalid(value, "neither " + std::string(one.first) + " nor " + std::string(other.first));
+}
+
+Status set_otherwise(std::string_view value, Otherwise& out) {
+  return set_choice<Otherwise>(value, {"fail", Otherwise::kFail}, {"unlocked", Otherwise::kUnlocked}, out);
+}
+
+Status set_timeout(std::string_view value, CommandLine& out) {
+  const auto parsed = parse_duration(value, Forever::kAllowed);
+  if (!parsed.ok()) return parsed.error();
+  out.mirror.timeout.reset();
+  if (*parsed != kForever) out.mirror.timeout = *parsed;
+  return {};
+}
+
 Status set_threads(std::string_view value, CommandLine& out) {
   unsigned threads = 0;
   const char* const end = value.data() + value.size();
@@ -59,9 +83,7 @@ Status set_threads(std::string_view value, CommandLine& out) {
 }
 
 Status set_passthrough(std::string_view value, CommandLine& out) {
-  if (value != "auto" && value != "off") return invalid(value, "neither auto nor off");
-  out.mirror.passthrough = value == "auto";
-  return {};
+  return set_choice<bool>(value, {"auto", true}, {"off", false}, out.mirror.passthrough);
 }
 
 Status set_log_level(std::string_view value, CommandLine& out) {
@@ -97,6 +119,19 @@ constexpr std::array kOptions{
                [](std::string_view value, CommandLine& out) { return add_path(value, out.mirror.prefixes); }},
     OptionSpec{"exclude", 0, "PATH", "none", "do not lock PATH and below", kLocking, kEverywhere, kAdds,
                [](std::string_view value, CommandLine& out) { return add_path(value, out.mirror.excludes); }},
+    OptionSpec{"timeout", 0, "TIME", "-1, for ever", "wait for a lock so long, 0: try once", kLocking, kEverywhere,
+               kLastWins, set_timeout},
+    OptionSpec{"on_timeout", 0, "WHAT", "fail", "then: fail, or unlocked (open without)", kLocking, kEverywhere,
+               kLastWins,
+               [](std::string_view value, CommandLine& out) { return set_otherwise(value, out.mirror.on_timeout); }},
+    OptionSpec{
+        "on_unsupported", 0, "WHAT", "fail", "no locks in the source: fail or unlocked", kLocking, kEverywhere,
+        kLastWins,
+        [](std::string_view value, CommandLine& out) { return set_otherwise(value, out.mirror.on_unsupported); }},
+    OptionSpec{"nonblock", 0, "wait|try", "wait", "what O_NONBLOCK at open means", kLocking, kEverywhere, kLastWins,
+               [](std::string_view value, CommandLine& out) {
+                 return set_choice<bool>(value, {"wait", false}, {"try", true}, out.mirror.try_nonblocking);
+               }},
     OptionSpec{"hold_warn", 0, "TIME", "60s", "warn of a lock that is held for longer", kLocking, kEverywhere,
                kLastWins,
                [](std::string_view value, CommandLine& out) { return set_duration(value, out.mirror.hold_warn); }},

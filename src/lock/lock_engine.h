@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/blocking_pool.h"
 #include "base/clock.h"
@@ -65,9 +66,19 @@ struct LockOutcome {
   Duration waited{};
 };
 
+// A wait that is so long is worth a warning.
+inline constexpr Duration kLongWait = std::chrono::seconds(10);
+
 using WaitId = std::uint64_t;
 
-// The one who waits. Owned by the engine from park() until it has been told the outcome.
+// Who stands in the way of a request.
+struct Blocker {
+  pid_t pid = 0;  // the process; 0: cannot be seen
+  LockMode mode = LockMode::kShared;
+  bool through_mirror = false;
+};
+
+// The one who waits. Kept by the engine from park() until it has been told the outcome.
 class LockWaiter {
  public:
   virtual ~LockWaiter() = default;
@@ -76,6 +87,9 @@ class LockWaiter {
   // Called exactly once, with no mutex held, by whichever thread ended the wait (park() itself, a thread that released
   // the lock, a blocking thread, the engine's keeper). The waiter is destroyed after it returns.
   virtual void on_outcome(LockOutcome outcome) = 0;
+  // Called once if the wait has lasted for LockEngineConfig::long_wait, by the keeper, with no mutex held. May run
+  // while another thread is in on_outcome(): it may use only what is constant.
+  virtual void on_long_wait(Duration waited, const std::vector<Blocker>& blockers) = 0;
 };
 
 // Who holds and who waits for each file of one mirror. Thread-safe. Destroy it after every Hold and with no waits left.
@@ -100,7 +114,11 @@ class LockEngine {
   virtual std::optional<LockOutcome> try_acquire(LockRequest& request) = 0;
 
   // Queues the request behind those that wait already; tries at once. Never blocks. After stop_waits(): kStopped.
-  virtual void park(LockRequest request, std::unique_ptr<LockWaiter> waiter) = 0;
+  virtual void park(LockRequest request, std::shared_ptr<LockWaiter> waiter) = 0;
+
+  // Whom of the mirror's clients a request for this lock would have to wait for: holders, and whoever waits already.
+  // Nobody, although try_acquire() refuses: then it is somebody outside. Never blocks.
+  [[nodiscard]] virtual std::vector<Blocker> blockers(const FileId& file, LockMode mode) const = 0;
 
   // The kernel sent INTERRUPT for this wait. Looks at the thread's pending signals now and every 50 ms from now on
   // (there is one INTERRUPT for each request), and ends the wait when one is caught or fatal. Unknown ids are ignored:
@@ -133,6 +151,7 @@ struct LockEngineConfig {
   ForeignLocks& foreign;
   Clock& clock;  // steady_clock's time, since the keeper sleeps by it
   BlockingPool& pool;
+  Duration long_wait = kLongWait;
 };
 
 // Starts the engine and its keeper thread (so: after the last fork). nullptr with errno if no thread can be had.

@@ -113,6 +113,11 @@ LockRecord* LockTable::find(const FileId& file) {
   return found == records_.end() ? nullptr : &found->second;
 }
 
+const LockRecord* LockTable::find(const FileId& file) const {
+  const auto found = records_.find(file);
+  return found == records_.end() ? nullptr : &found->second;
+}
+
 LockRecord& LockTable::find_or_add(const FileId& file, TimePoint now) {
   if (LockRecord* found = find(file)) return *found;
   LockRecord* record = nullptr;

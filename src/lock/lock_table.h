@@ -115,6 +115,7 @@ class LockRecord {
 class LockTable {
  public:
   [[nodiscard]] LockRecord* find(const FileId& file);
+  [[nodiscard]] const LockRecord* find(const FileId& file) const;
   LockRecord& find_or_add(const FileId& file, TimePoint now);
   void drop_if_idle(const FileId& file, TimePoint now);
   [[nodiscard]] std::size_t size() const { return records_.size(); }

@@ -45,7 +45,7 @@ std::optional<LockOutcome> WaitRoom::try_acquire(LockRequest& request) {
   return outcome;
 }
 
-void WaitRoom::park(LockRequest request, std::unique_ptr<LockWaiter> waiter) {
+void WaitRoom::park(LockRequest request, std::shared_ptr<LockWaiter> waiter) {
   WaitPtr wait;
   {
     MutexLock lock(mutex_);
@@ -76,6 +76,9 @@ bool WaitRoom::enqueue(const WaitPtr& wait, Aftermath& after) {
     deadlines_.emplace(*request.deadline, wait->id);
     wake_keeper(*request.deadline);
   }
+  wait->long_at = wait->since + long_wait_;
+  long_waits_.emplace(*wait->long_at, wait->id);
+  wake_keeper(*wait->long_at);
   return true;
 }
 
@@ -87,6 +90,7 @@ void WaitRoom::forget(const WaitPtr& wait) {
   wait->state = Wait::State::kEnded;
   if (wait->request.deadline) deadlines_.erase({*wait->request.deadline, wait->id});
   if (wait->next_look) looks_.erase({*wait->next_look, wait->id});
+  if (wait->long_at) long_waits_.erase({*wait->long_at, wait->id});
   waits_.erase(wait->id);
 }
 

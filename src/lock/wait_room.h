@@ -24,7 +24,7 @@ struct Wait {
     kEnded,  // whoever made it so tells the outcome
   };
 
-  Wait(WaitId wait_id, LockRequest wanted, std::unique_ptr<LockWaiter> who, TimePoint now, BlockingPool& pool)
+  Wait(WaitId wait_id, LockRequest wanted, std::shared_ptr<LockWaiter> who, TimePoint now, BlockingPool& pool)
       : id(wait_id), request(std::move(wanted)), since(now), waiter(std::move(who)), point(pool) {}
 
   // Constant; but request.fd is taken by whoever tells that the lock is granted.
@@ -32,7 +32,7 @@ struct Wait {
   LockRequest request;
   const TimePoint since;
 
-  std::unique_ptr<LockWaiter> waiter;  // park()'s until queued, then that of whoever tells the outcome
+  std::shared_ptr<LockWaiter> waiter;  // park()'s until queued, then that of whoever tells the outcome
   InterruptiblePoint point;            // thread-safe
 
   // Guarded by the room's mutex.
@@ -41,6 +41,7 @@ struct Wait {
   bool blocked_for = false;          // a thread of the pool waits in the kernel for it
   LockRecord::Queue::iterator place;
   std::optional<TimePoint> next_look;  // at the thread's signals
+  std::optional<TimePoint> long_at;    // when it becomes a long wait
 };
 
 // The lock engine: LockTable's rules carried out by FileLocker, with a keeper thread for whatever has a time.
@@ -58,7 +59,8 @@ class WaitRoom final : public LockEngine {
   ~WaitRoom() override;
 
   std::optional<LockOutcome> try_acquire(LockRequest& request) override EXCLUDES(mutex_);
-  void park(LockRequest request, std::unique_ptr<LockWaiter> waiter) override EXCLUDES(mutex_);
+  void park(LockRequest request, std::shared_ptr<LockWaiter> waiter) override EXCLUDES(mutex_);
+  [[nodiscard]] std::vector<Blocker> blockers(const FileId& file, LockMode mode) const override EXCLUDES(mutex_);
   void interrupt(WaitId id) override EXCLUDES(mutex_);
   void stop_waits() override EXCLUDES(mutex_);
   void end() override EXCLUDES(mutex_);
@@ -120,11 +122,15 @@ class WaitRoom final : public LockEngine {
   void attend_records(TimePoint now, Aftermath& after) REQUIRES(mutex_);
   std::optional<TimePoint> attend_record(const FileId& file, TimePoint now, Aftermath& after) REQUIRES(mutex_);
 
+  // wait_room_long.cc: who stands in the way.
+  void tell_long_waits() EXCLUDES(mutex_);
+
   // wait_room_fairness.cc: letting those outside pass.
   void note_use(const FileId& file, LockRecord& record, TimePoint now) REQUIRES(mutex_);
   void check_fairness() EXCLUDES(mutex_);
   std::unordered_set<FileId, FileIdHash> files_waited_for_outside() EXCLUDES(mutex_);
   void learn_device(const FileId& file) EXCLUDES(mutex_);
+  [[nodiscard]] FileId listed(const FileId& file) const REQUIRES(mutex_);
 
   // Constant after construction.
   FileLocker& locker_;
@@ -132,6 +138,7 @@ class WaitRoom final : public LockEngine {
   ForeignLocks& foreign_;
   Clock& clock_;
   BlockingPool& pool_;
+  const Duration long_wait_;
 
   // After those of the mirror, before the pool's. No system call and no call of a LockWaiter under it.
   mutable Mutex mutex_;
@@ -146,6 +153,7 @@ class WaitRoom final : public LockEngine {
   // The keeper's.
   std::set<std::pair<TimePoint, WaitId>> deadlines_ GUARDED_BY(mutex_);
   std::set<std::pair<TimePoint, WaitId>> looks_ GUARDED_BY(mutex_);
+  std::set<std::pair<TimePoint, WaitId>> long_waits_ GUARDED_BY(mutex_);
   std::unordered_set<FileId, FileIdHash> attended_
       GUARDED_BY(mutex_);                             // polled or yielding; may hold some that are over
   TimePoint next_attention_ GUARDED_BY(mutex_);       // valid if any are attended

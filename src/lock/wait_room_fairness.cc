@@ -38,9 +38,7 @@ void WaitRoom::check_fairness() {
   for (const FileId& file : files) {
     LockRecord* record = table_.find(file);
     if (record == nullptr) continue;
-    const auto device = listed_devices_.find(file.dev);
-    const FileId listed{device == listed_devices_.end() ? file.dev : device->second, file.ino};
-    record->checked(now, table_.times, waited_for.contains(listed));
+    record->checked(now, table_.times, waited_for.contains(listed(file)));
     if (record->yield() != YieldPhase::kNone) attend(file, record->yield_until());
   }
 }
@@ -51,6 +49,12 @@ std::unordered_set<FileId, FileIdHash> WaitRoom::files_waited_for_outside() {
     if (lock.waits && lock.kind == ForeignLockKind::kFlock) files.insert(lock.file);
   });
   return files;
+}
+
+// As which file the list of locks shows it, as far as is known.
+FileId WaitRoom::listed(const FileId& file) const {
+  const auto device = listed_devices_.find(file.dev);
+  return {device == listed_devices_.end() ? file.dev : device->second, file.ino};
 }
 
 // btrfs shows another device in the list of locks than stat(2) does, the same for all files of a subvolume; a lock of

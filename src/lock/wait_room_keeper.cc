@@ -22,7 +22,8 @@ WaitRoom::WaitRoom(const LockEngineConfig& config, Keeper keeper)
       signals_(config.signals),
       foreign_(config.foreign),
       clock_(config.clock),
-      pool_(config.pool) {
+      pool_(config.pool),
+      long_wait_(config.long_wait) {
   if (keeper == Keeper::kNone) return;
   // The daemon's signals are for its main thread; a thread starts with its creator's mask.
   sigset_t all;
@@ -87,6 +88,7 @@ std::optional<TimePoint> WaitRoom::next_tick_locked() const {
   const auto no_later_than = [&next](TimePoint at) { next = next ? std::min(*next, at) : at; };
   if (!deadlines_.empty()) no_later_than(deadlines_.begin()->first);
   if (!looks_.empty()) no_later_than(looks_.begin()->first);
+  if (!long_waits_.empty()) no_later_than(long_waits_.begin()->first);
   if (!unchecked_.empty()) no_later_than(next_check_);
   if (!attended_.empty()) no_later_than(next_attention_);
   return next;
@@ -96,6 +98,7 @@ void WaitRoom::tick() {
   Aftermath after;
   std::vector<WaitPtr> looks;
   bool check = false;
+  bool long_ones = false;
   {
     MutexLock lock(mutex_);
     const TimePoint now = clock_.now();
@@ -103,10 +106,12 @@ void WaitRoom::tick() {
     looks = take_due_looks(now);
     attend_records(now, after);
     check = !unchecked_.empty() && next_check_ <= now;
+    long_ones = !long_waits_.empty() && long_waits_.begin()->first <= now;
   }
   see_to(std::move(after));
   for (const WaitPtr& wait : looks) look_at_signals(wait);
   if (check) check_fairness();
+  if (long_ones) tell_long_waits();
 }
 
 void WaitRoom::end_overdue(TimePoint now, Aftermath& after) {

@@ -6,6 +6,7 @@
 #include "lock/filter.h"
 #include "lock/lock_engine.h"
 #include "mirror/backing_files.h"
+#include "mirror/counters.h"
 #include "mirror/mirror_config.h"
 #include "mirror/open_file.h"
 #include "mirror/open_slots.h"
@@ -21,6 +22,7 @@ class BlockingPool;
 class SignalProbe;
 class OpenPipeline;
 class ReleaseDesk;
+class Workers;
 
 // A directory that a client has open.
 struct OpenDirectory {
@@ -54,6 +56,9 @@ struct Core {
   SignalProbe* signals = nullptr;
   OpenPipeline* opens = nullptr;
   ReleaseDesk* releases = nullptr;
+  Workers* workers = nullptr;
+  dev_t device = 0;  // the mounted mirror's
+  Counters counters;
 
   std::atomic<bool> stopping{false};  // no new wait begins
 

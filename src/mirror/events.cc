@@ -10,6 +10,22 @@ namespace {
 
 constexpr std::size_t kMostHolderBytes = 80;
 
+// The end of a wait that was worth a warning is worth another.
+LogLevel level_after(Duration waited, LogLevel usual) { return waited < kLongWait ? usual : LogLevel::kWarning; }
+
+// "12,34": as many as fit a line.
+class Numbers {
+ public:
+  void add(pid_t number) {
+    if (number <= 0 || text_.size() > kMostHolderBytes) return;
+    text_ += (text_.empty() ? "" : ",") + std::to_string(number);
+  }
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
 LogLine begin(std::string_view event, const Subject& subject) {
   LogLine line(event);
   line.quoted("path", subject.core.inodes.path(subject.inode)).text("mode", to_string(subject.mode));
@@ -25,10 +41,11 @@ void end(LogLevel level, LogLine& line, const Subject& subject) {
 }  // namespace
 
 void log_lock(const Subject& subject, Duration waited) {
-  if (!log_enabled(LogLevel::kDebug)) return;
+  const LogLevel level = level_after(waited, LogLevel::kDebug);
+  if (!log_enabled(level)) return;
   LogLine line = begin("lock", subject);
   line.ms("wait_ms", to_ms(waited));
-  end(LogLevel::kDebug, line, subject);
+  end(level, line, subject);
 }
 
 void log_pass(const Subject& subject, PassReason reason) {
@@ -42,22 +59,47 @@ void log_wait(const Subject& subject) {
   if (!log_enabled(LogLevel::kInfo)) return;
   LogLine line = begin("wait", subject);
   // Who holds it through this mirror. The kernel's list of all locks takes milliseconds to read: not here.
-  std::string holders;
+  Numbers holders;
   for (const auto& file : subject.core.files.pick([&](const OpenFile& open) {
          return open.locked() && open.inode.get() == &subject.inode && open.opener != 0;
        })) {
-    if (holders.size() > kMostHolderBytes) break;
-    holders += (holders.empty() ? "" : ",") + std::to_string(file->opener);
+    holders.add(file->opener);
   }
-  if (!holders.empty()) line.text("blocked_by", holders);
+  if (!holders.text().empty()) line.text("blocked_by", holders.text());
   end(LogLevel::kInfo, line, subject);
 }
 
+void log_long_wait(const Subject& subject, Duration waited, const std::vector<Blocker>& blockers) {
+  if (!log_enabled(LogLevel::kWarning)) return;
+  LogLine line = begin("wait", subject);
+  line.ms("wait_ms", to_ms(waited));
+  Numbers pids;
+  for (const Blocker& blocker : blockers) pids.add(blocker.pid);
+  if (!pids.text().empty()) line.text("blocked_by", pids.text());
+  end(LogLevel::kWarning, line, subject);
+}
+
 void log_interrupted(const Subject& subject, Duration waited) {
-  if (!log_enabled(LogLevel::kInfo)) return;
+  const LogLevel level = level_after(waited, LogLevel::kInfo);
+  if (!log_enabled(level)) return;
   LogLine line = begin("interrupted", subject);
   line.ms("wait_ms", to_ms(waited));
-  end(LogLevel::kInfo, line, subject);
+  end(level, line, subject);
+}
+
+void log_timeout(const Subject& subject, Duration waited) {
+  const LogLevel level = level_after(waited, LogLevel::kInfo);
+  if (!log_enabled(level)) return;
+  LogLine line = begin("timeout", subject);
+  line.ms("wait_ms", to_ms(waited));
+  end(level, line, subject);
+}
+
+void log_unlocked(const Subject& subject, std::string_view reason, Duration waited) {
+  if (!log_enabled(LogLevel::kWarning)) return;
+  LogLine line = begin("unlocked", subject);
+  line.text("reason", reason).ms("wait_ms", to_ms(waited));
+  end(LogLevel::kWarning, line, subject);
 }
 
 void log_open_error(const Subject& subject, std::string_view op, int error) {

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <string_view>
+#include <vector>
 
 #include "base/clock.h"
 #include "lock/filter.h"
+#include "lock/lock_engine.h"
 #include "lock/lock_mode.h"
 #include "mirror/core.h"
 
@@ -22,7 +24,12 @@ struct Subject {
 void log_lock(const Subject& subject, Duration waited);
 void log_pass(const Subject& subject, PassReason reason);
 void log_wait(const Subject& subject);
+// A wait that lasts: how long already, and whom it is for.
+void log_long_wait(const Subject& subject, Duration waited, const std::vector<Blocker>& blockers);
 void log_interrupted(const Subject& subject, Duration waited);
+void log_timeout(const Subject& subject, Duration waited);
+// Opened without a lock, for this reason.
+void log_unlocked(const Subject& subject, std::string_view reason, Duration waited);
 void log_open_error(const Subject& subject, std::string_view op, int error);
 void log_unlock(const Subject& subject, Duration held);
 void log_held(const Subject& subject, Duration held);

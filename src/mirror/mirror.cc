@@ -19,6 +19,7 @@
 #include "mirror/connection.h"
 #include "mirror/core.h"
 #include "mirror/device.h"
+#include "mirror/lock_probe.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/release_desk.h"
 #include "mirror/slow_opens.h"
@@ -97,6 +98,12 @@ Status MountedMirror::start() {
   core_.signals = &signals_;
   core_.opens = &*opens_;
   core_.releases = &*releases_;
+  if (auto probed = probe_locks(*core_.source, locker_); !probed) {
+    if (core_.config.on_unsupported == Otherwise::kFail) return probed;
+    log_write(LogLevel::kWarning, LogLine("unsupported")
+                                      .quoted("source", core_.config.source)
+                                      .quoted("reason", Error{probed.error().code, {}}.message()));
+  }
   stop_signals_ = stop_signals();
   mountinfo_ = UniqueFd(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
   if (!stop_signals_ || !mountinfo_) return errno_error("cannot prepare for signals and unmounting");
@@ -110,7 +117,9 @@ Status MountedMirror::start() {
   if (!mounted) return mounted.error();
   mount_point_ = *mounted;
   core_.source->set_mirror_dev(mount_point_->dev);
+  core_.device = mount_point_->dev;
   workers_.emplace(core_.session);
+  core_.workers = &*workers_;
   if (auto answered = workers_->answer_init(); !answered) return answered;
   if (auto started = releases_->start(mount_point_->dev); !started) return started;
   if (auto started = workers_->start(core_.config.threads.value_or(default_threads())); !started) return started;
@@ -139,7 +148,10 @@ Status MountedMirror::serve() {
         {workers_->ended_fd(), POLLIN, 0}, {stop_signals_.get(), POLLIN, 0}, {mountinfo_.get(), POLLPRI, 0}};
     if (::poll(events, std::size(events), timeout) < 0 && errno != EINTR) return errno_error("poll");
     if ((events[0].revents & POLLIN) != 0) {
-      log_write(LogLevel::kInfo, LogLine("unmounted").quoted("mountpoint", core_.config.mountpoint));
+      LogLine line("unmounted");
+      line.quoted("mountpoint", core_.config.mountpoint);
+      core_.counters.add_to(line);
+      log_write(LogLevel::kInfo, line);
       return workers_->failure();
     }
     if ((events[1].revents & POLLIN) != 0) {
@@ -150,10 +162,12 @@ Status MountedMirror::serve() {
     }
     if ((events[2].revents & (POLLPRI | POLLERR)) != 0) on_mountinfo();
   }
-  log_write(LogLevel::kWarning, LogLine("cut")
-                                    .quoted("mountpoint", core_.config.mountpoint)
-                                    .number("open_files", static_cast<std::int64_t>(core_.files.size()))
-                                    .number("mapped_files", static_cast<std::int64_t>(releases_->kept())));
+  LogLine line("cut");
+  line.quoted("mountpoint", core_.config.mountpoint)
+      .number("open_files", static_cast<std::int64_t>(core_.files.size()))
+      .number("mapped_files", static_cast<std::int64_t>(releases_->kept()));
+  core_.counters.add_to(line);
+  log_write(LogLevel::kWarning, line);
   return {};
 }
 

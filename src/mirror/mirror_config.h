@@ -8,12 +8,20 @@
 
 namespace flockfs {
 
+// What becomes of an open whose lock cannot be had.
+enum class Otherwise : std::uint8_t { kFail, kUnlocked };
+
 // What one mount is asked to be: the parsed options, checked, with their defaults. Plain data, constant once serving.
 struct MirrorConfig {
   std::string source;                 // canonical: absolute, symlinks resolved
   std::string mountpoint;             // canonical
   std::vector<std::string> prefixes;  // canonical source paths; none means all
   std::vector<std::string> excludes;
+
+  std::optional<std::chrono::milliseconds> timeout;  // the longest wait for a lock; 0: it is tried once; none: for ever
+  Otherwise on_timeout = Otherwise::kFail;
+  Otherwise on_unsupported = Otherwise::kFail;  // the source's file system has no locks
+  bool try_nonblocking = false;                 // an open with O_NONBLOCK tries once
 
   bool read_only = false;
   bool noatime = false;

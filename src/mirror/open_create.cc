@@ -6,6 +6,7 @@
 
 #include "mirror/clients.h"
 #include "mirror/handlers.h"
+#include "mirror/lock_probe.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/release_desk.h"
 #include "tree/make.h"
@@ -20,7 +21,7 @@ constexpr int kMostTries = 32;
 }  // namespace
 
 // Takes a lock if it can be had at once, on the open file description of `fd`: EAGAIN if not. `fd` stays the caller's;
-// closing it does not end the lock.
+// closing it does not end the lock. Where the file system has no locks and may do without, `hold` stays empty.
 Status OpenPipeline::take_lock(int fd, LockMode mode, pid_t process, Hold& hold) {
   struct stat st {};
   if (::fstat(fd, &st) != 0) return errno_error();
@@ -32,7 +33,10 @@ Status OpenPipeline::take_lock(int fd, LockMode mode, pid_t process, Hold& hold)
   if (!wanted.fd) return errno_error();
   auto outcome = locks_.try_acquire(wanted);
   if (!outcome) return Error{EAGAIN, {}};
-  if (outcome->end != WaitEnd::kGranted) return Error{outcome->error, {}};
+  if (outcome->end != WaitEnd::kGranted) {
+    if (core_.config.on_unsupported == Otherwise::kUnlocked && is_unsupported(outcome->error)) return {};
+    return Error{outcome->error, {}};
+  }
   hold = std::move(outcome->hold);
   return {};
 }
@@ -141,7 +145,7 @@ void OpenPipeline::answer_created(Request request, const InodePtr& parent, const
   file->inode = found->inode;
   file->since = SteadyClock().now();
   tell(core_, before, *found->inode, found->st);
-  note_granted(*file, decision, Duration::zero());
+  note_granted(*file, decision, "unsupported", Duration::zero());
   fuse_file_info info{};
   prepare_info(request.native(), *file, found->st, info);
   info.fh = core_.files.add(file);

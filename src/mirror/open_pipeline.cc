@@ -10,8 +10,9 @@
 
 #include "base/log.h"
 #include "mirror/clients.h"
-#include "mirror/events.h"
 #include "mirror/handlers.h"
+#include "mirror/lock_probe.h"
+#include "mirror/open_task.h"
 #include "mirror/release_desk.h"
 #include "tree/open_flags.h"
 
@@ -26,27 +27,14 @@ TimePoint now() { return SteadyClock().now(); }
 
 }  // namespace
 
-// An open under way. Move-only: whoever has it has the duty to answer.
-struct OpenPipeline::Task {
-  OpenSlots::Slot slot;
-  Request request;
-  InodePtr inode;
-  int flags;
-  Caller caller;
-  pid_t tid;
-  pid_t process;
-  TimePoint started;
-  FilterDecision decision;
-  Duration waited{};
-
-  [[nodiscard]] LockMode mode() const { return lock_mode_for_open(flags); }
-  [[nodiscard]] Subject subject(const Core& core) const { return {core, *inode, mode(), process}; }
-};
-
 // An open that waits for its lock.
 class OpenPipeline::Parked final : public LockWaiter {
  public:
-  Parked(OpenPipeline& pipeline, Task task) : pipeline_(pipeline), inode_(task.inode), task_(std::move(task)) {
+  Parked(OpenPipeline& pipeline, Task task)
+      : pipeline_(pipeline),
+        inode_(task.inode),
+        subject_{pipeline.core_, *inode_, task.mode(), task.process},
+        task_(std::move(task)) {
     pipeline_.waiting_.add(*inode_);
   }
   ~Parked() override { pipeline_.waiting_.remove(*inode_); }
@@ -54,7 +42,8 @@ class OpenPipeline::Parked final : public LockWaiter {
   Parked& operator=(const Parked&) = delete;
 
   void on_parked(WaitId id) override {
-    log_wait(task_.subject(pipeline_.core_));
+    ++pipeline_.core_.counters.waited;
+    log_wait(subject_);
     // libfuse hands back a pointer; the id goes in its place, so that a late call meets nothing that has ended.
     fuse_req_interrupt_func(
         task_.request.native(),
@@ -66,12 +55,18 @@ class OpenPipeline::Parked final : public LockWaiter {
 
   void on_outcome(LockOutcome outcome) override {
     fuse_req_interrupt_func(task_.request.native(), nullptr, nullptr);
+    pipeline_.core_.counters.wait_ended(outcome.waited);
     pipeline_.granted(std::move(task_), std::move(outcome));
+  }
+
+  void on_long_wait(Duration waited, const std::vector<Blocker>& blockers) override {
+    log_long_wait(subject_, waited, blockers);
   }
 
  private:
   OpenPipeline& pipeline_;
   const InodePtr inode_;
+  const Subject subject_;
   Task task_;
 };
 
@@ -95,11 +90,15 @@ void OpenPipeline::open(Request request, InodePtr inode, int flags) {
   const pid_t tid = request.tid();
   Caller caller = request.caller();
   const FilterDecision decision = decide(*inode);
-  Task task{core_.slots.take(), std::move(request),
-            std::move(inode),   flags,
-            std::move(caller),  tid,
-            process_of(tid),    now(),
-            decision,           {}};
+  Task task{core_.slots.take(),
+            std::move(request),
+            std::move(inode),
+            flags,
+            std::move(caller),
+            tid,
+            process_of(tid),
+            now(),
+            decision};
   if (task.slot) {
     open_now(std::move(task));
   } else if (core_.releases->kept() > 0) {
@@ -136,12 +135,18 @@ void OpenPipeline::refuse(Task task) {
 // open(2) breaks leases and waits for their holders, unless O_NONBLOCK says otherwise.
 void OpenPipeline::open_now(Task task) {
   if (task.inode->mount().open_may_wait) {
-    open_slowly(std::move(task));
+    open_slowly(std::move(task), std::nullopt);
     return;
   }
   auto fd = task.inode->open(reopen_flags(task.flags) | O_NONBLOCK);
   if (!fd && fd.error().code == EWOULDBLOCK) {
-    open_slowly(std::move(task));
+    // The holder of a lease has been asked to give it up; without it there is no open, locked or not.
+    if (task.decision.selected && tries_once(task)) {
+      timed_out(std::move(task));
+      return;
+    }
+    const auto deadline = task.decision.selected ? deadline_of(task) : std::nullopt;
+    open_slowly(std::move(task), deadline);
     return;
   }
   if (fd) {
@@ -162,7 +167,7 @@ void OpenPipeline::interrupt_open_by(fuse_req_t request, SlowOpens::Id id) {
       reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
 }
 
-void OpenPipeline::open_slowly(Task task) {
+void OpenPipeline::open_slowly(Task task, std::optional<TimePoint> deadline) {
   const int flags = reopen_flags(task.flags);
   const pid_t tid = task.tid;
   const InodePtr inode = task.inode;
@@ -170,6 +175,7 @@ void OpenPipeline::open_slowly(Task task) {
   const auto arrange = [shared](SlowOpens::Id id) { interrupt_open_by(shared->request.native(), id); };
   // The task itself may be on its way already.
   const auto on_wait = [this, inode, mode = shared->mode(), process = shared->process] {
+    ++core_.counters.waited;
     log_wait({core_, *inode, mode, process});
   };
   waiting_.add(*inode);
@@ -178,7 +184,7 @@ void OpenPipeline::open_slowly(Task task) {
     fuse_req_interrupt_func(shared->request.native(), nullptr, nullptr);
     opened(std::move(*shared), result.error, std::move(result.fd));
   };
-  slow_.open(inode, flags, tid, arrange, done, on_wait);
+  slow_.open(inode, flags, tid, arrange, done, on_wait, deadline);
 }
 
 void OpenPipeline::opened(Task task, int error, UniqueFd fd) {
@@ -186,7 +192,14 @@ void OpenPipeline::opened(Task task, int error, UniqueFd fd) {
     lock(std::move(task), std::move(fd));
     return;
   }
-  if (error == EINTR) log_interrupted(task.subject(core_), now() - task.started);
+  if (error == EINTR) {
+    ++core_.counters.interrupted;
+    log_interrupted(task.subject(core_), now() - task.started);
+  }
+  if (error == ETIMEDOUT) {
+    timed_out(std::move(task));
+    return;
+  }
   if (error == ESTALE) retries_.remember(task.tid, task.inode, core_.inodes.names(*task.inode));
   task.request.error(error);
 }
@@ -204,12 +217,26 @@ void OpenPipeline::lock(Task task, UniqueFd fd) {
   wanted.owner = {task.process, 0};
   wanted.tid = task.tid;
   wanted.fd = std::move(fd);
+  if (core_.config.on_timeout == Otherwise::kUnlocked || core_.config.on_unsupported == Otherwise::kUnlocked) {
+    task.spare = UniqueFd(::fcntl(wanted.fd.get(), F_DUPFD_CLOEXEC, 0));
+    if (!task.spare) {
+      refuse(std::move(task));
+      return;
+    }
+  }
   if (auto outcome = locks_.try_acquire(wanted)) {
     outcome->waited = now() - task.started;
     granted(std::move(task), *std::move(outcome));
-    return;
+  } else if (tries_once(task)) {
+    try_again(std::move(task), std::move(wanted));
+  } else {
+    wanted.deadline = deadline_of(task);
+    park(std::move(task), std::move(wanted));
   }
-  locks_.park(std::move(wanted), std::make_unique<Parked>(*this, std::move(task)));
+}
+
+void OpenPipeline::park(Task task, LockRequest wanted) {
+  locks_.park(std::move(wanted), std::make_shared<Parked>(*this, std::move(task)));
 }
 
 void OpenPipeline::granted(Task task, LockOutcome outcome) {
@@ -222,16 +249,21 @@ void OpenPipeline::granted(Task task, LockOutcome outcome) {
       return;
     }
     case WaitEnd::kInterrupted:
+      ++core_.counters.interrupted;
       log_interrupted(task.subject(core_), outcome.waited);
       task.request.error(EINTR);
       return;
     case WaitEnd::kTimedOut:
-      task.request.error(EAGAIN);
+      timed_out(std::move(task));
       return;
     case WaitEnd::kStopped:
       task.request.error(ENOTCONN);
       return;
     case WaitEnd::kFailed:
+      if (is_unsupported(outcome.error)) {
+        unsupported(std::move(task), outcome.error);
+        return;
+      }
       log_open_error(task.subject(core_), "lock", outcome.error);
       task.request.error(outcome.error);
       return;
@@ -325,19 +357,23 @@ void OpenPipeline::prepare_info(fuse_req_t request, OpenFile& file, const struct
   info.noflush = (file.flags & O_ACCMODE) == O_RDONLY ? 1 : 0;
 }
 
-void OpenPipeline::note_granted(OpenFile& file, const FilterDecision& decision, Duration waited) {
-  if (!log_enabled(LogLevel::kDebug)) return;
-  file.command = command_of(file.opener);
+void OpenPipeline::note_granted(OpenFile& file, const FilterDecision& decision, std::string_view unlocked,
+                                Duration waited) {
+  ++core_.counters.opens;
+  ++(file.locked() ? core_.counters.locked : decision.selected ? core_.counters.unlocked : core_.counters.passed);
+  if (log_enabled(LogLevel::kDebug)) file.command = command_of(file.opener);
   const Subject subject{core_, *file.inode, lock_mode_for_open(file.flags), file.opener, file.command};
   if (file.locked()) {
     log_lock(subject, waited);
-  } else {
+  } else if (!decision.selected) {
     log_pass(subject, decision.reason);
+  } else {
+    log_unlocked(subject, unlocked, waited);
   }
 }
 
 void OpenPipeline::answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st) {
-  note_granted(*file, task.decision, task.waited);
+  note_granted(*file, task.decision, task.unlocked, task.waited);
   forget_attributes(*file->inode, st);
   fuse_file_info info{};
   prepare_info(task.request.native(), *file, st, info);

@@ -3,6 +3,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string_view>
+#include <vector>
 
 #include "lock/lock_engine.h"
 #include "mirror/core.h"
@@ -62,10 +64,18 @@ class OpenPipeline {
   [[nodiscard]] FilterDecision decide(const Inode& inode) const;
   void wait_for_slot(Task task);
   void refuse(Task task);
+  [[nodiscard]] std::optional<TimePoint> deadline_of(const Task& task) const;
+  [[nodiscard]] bool tries_once(const Task& task) const;
+  void try_again(Task task, LockRequest wanted);
+  [[nodiscard]] bool still_open(const Inode& inode, const std::vector<Blocker>& blockers, Duration waited) const;
+  void timed_out(Task task);
+  void unsupported(Task task, int error);
+  void open_unlocked(Task task, std::string_view reason);
   void open_now(Task task);
-  void open_slowly(Task task);
+  void open_slowly(Task task, std::optional<TimePoint> deadline);
   void opened(Task task, int error, UniqueFd fd);
   void lock(Task task, UniqueFd fd);
+  void park(Task task, LockRequest wanted);
   void granted(Task task, LockOutcome outcome);
   void finish(Task task, std::shared_ptr<OpenFile> file);
   [[nodiscard]] bool leads_here(pid_t tid, const InodePtr& inode, LockMode mode, const struct stat& st);
@@ -73,7 +83,8 @@ class OpenPipeline {
   void answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st);
   void answer_created(Request request, const InodePtr& parent, const char* name, const FilterDecision& decision,
                       UniqueFd fd, const std::shared_ptr<OpenFile>& file);
-  void note_granted(OpenFile& file, const FilterDecision& decision, Duration waited);
+  // `unlocked`: why, if it has no lock although the filter selected it.
+  void note_granted(OpenFile& file, const FilterDecision& decision, std::string_view unlocked, Duration waited);
   Result<UniqueFd> open_present(int directory, const char* name, int flags, const Caller& caller,
                                 const BeforeVisible& take);
   struct Truncation;

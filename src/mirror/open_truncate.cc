@@ -14,6 +14,7 @@
 #include "mirror/events.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/release_desk.h"
+#include "mirror/workers.h"
 
 namespace flockfs {
 namespace {
@@ -70,11 +71,15 @@ void OpenPipeline::truncate(std::shared_ptr<Request> request, const InodePtr& in
 
 // In a thread that may sleep.
 Status OpenPipeline::truncate_patiently(Truncation& truncation) {
+  (void)core_.workers->fence(kLookLimit);
   for (;;) {
     Status done = try_truncate(truncation, MayWait::kYes);
     if (done || done.error().code != EAGAIN || core_.stopping) return done;
     const Duration waited = now() - truncation.started;
-    if (waited > kOutsideLimit || in_use(*truncation.inode, waited)) return done;
+    if (waited > kOutsideLimit || in_use(*truncation.inode, waited)) {
+      log_timeout(truncation.subject(core_), waited);
+      return done;
+    }
     say_waiting(truncation);
     const bool interrupted = fuse_req_interrupted(truncation.request->native()) != 0;
     if (interrupted && core_.signals->must_end(truncation.tid)) {
@@ -103,7 +108,12 @@ Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
     if (truncation.decision.selected) {
       if (auto taken = take_lock(truncation.fd.get(), LockMode::kExclusive, truncation.process, hold); !taken)
         return taken;
-      log_lock(truncation.subject(core_), now() - truncation.started);
+      const Duration waited = now() - truncation.started;
+      if (hold.valid()) {
+        log_lock(truncation.subject(core_), waited);
+      } else {
+        log_unlocked(truncation.subject(core_), "unsupported", waited);
+      }
     } else {
       log_pass(truncation.subject(core_), truncation.decision.reason);
     }

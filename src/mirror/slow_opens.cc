@@ -27,19 +27,21 @@ struct SlowOpens::Task {
   Done done;  // empty once somebody has taken the duty to call it
   TimePoint waits_at;
   std::function<void()> on_wait;  // empty once it has been called
+  std::optional<TimePoint> deadline;
   bool interrupted = false;
   bool arranged = false;  // until then nobody but open() may call it
   int ended_early = 0;    // the error that came before it was arranged
 };
 
 void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(Id)>& arrange, Done done,
-                     std::function<void()> on_wait) {
+                     std::function<void()> on_wait, std::optional<TimePoint> deadline) {
   TaskPtr task;
   {
     MutexLock lock(mutex_);
     task = std::make_shared<Task>(pool_, ++last_id_, inode, flags, tid, std::move(done));
     task->waits_at = SteadyClock().now() + kLookAgain;
     task->on_wait = std::move(on_wait);
+    task->deadline = deadline;
     if (stopped_) task->ended_early = ENOTCONN;
     tasks_.emplace(task->id, task);
   }
@@ -59,7 +61,7 @@ void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::fun
   bool watch = false;
   {
     MutexLock lock(mutex_);
-    watch = task->done && task->on_wait;
+    watch = task->done && (task->on_wait || task->deadline);
     if (watch) watched_.push_back(task);
   }
   if (watch) start_watching();
@@ -187,15 +189,20 @@ void SlowOpens::watch() {
     }
     for (const auto& [task, interrupted] : watched) {
       say_waiting(task);
-      if (!interrupted || !probe_.must_end(task->tid)) continue;
+      const bool late = task->deadline && SteadyClock().now() >= *task->deadline;
+      if (!late && (!interrupted || !probe_.must_end(task->tid))) continue;
       // First end the system call, then answer: it need not give in (a hard NFS mount), and the client must not wait
       // for that.
       task->point.interrupt();
-      finish(task, {EINTR, {}});
+      finish(task, {late ? ETIMEDOUT : EINTR, {}});
     }
     MutexLock lock(mutex_);
-    std::erase_if(watched_, [](const TaskPtr& task) { return !task->interrupted && !task->on_wait; });
-    if (!watched_.empty()) ended_.wait_until(mutex_, std::chrono::steady_clock::now() + kLookAgain);
+    std::erase_if(watched_,
+                  [](const TaskPtr& task) { return !task->interrupted && !task->on_wait && !task->deadline; });
+    if (watched_.empty()) continue;
+    TimePoint next = SteadyClock().now() + kLookAgain;
+    for (const TaskPtr& task : watched_) next = std::min(next, task->deadline.value_or(next));
+    ended_.wait_until(mutex_, next);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -21,7 +22,8 @@ namespace flockfs {
 class SlowOpens {
  public:
   struct Opened {
-    int error = 0;  // EINTR: a signal of the client; ENOTCONN: stop(); EAGAIN: given up, or no thread
+    int error =
+        0;  // EINTR: a signal of the client; ENOTCONN: stop(); ETIMEDOUT: the deadline; EAGAIN: given up, or no thread
     UniqueFd fd;
   };
   using Done = std::function<void(Opened)>;
@@ -36,7 +38,7 @@ class SlowOpens {
   // be, so that interrupt(id) can be arranged for. `on_wait` is called once, and perhaps at the same time as `done`, if
   // open(2) does not return soon.
   void open(const InodePtr& inode, int flags, pid_t tid, const std::function<void(Id)>& arrange, Done done,
-            std::function<void()> on_wait = {});
+            std::function<void()> on_wait = {}, std::optional<TimePoint> deadline = std::nullopt);
 
   // The kernel sent INTERRUPT. Never waits; may be called under a mutex of the caller.
   void interrupt(Id id);

@@ -1,13 +1,19 @@
 #include "mirror/workers.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <string_view>
+#include <thread>
 
 #include "base/blocking_pool.h"
 #include "base/log.h"
@@ -17,6 +23,21 @@ namespace flockfs {
 namespace {
 
 constexpr int kInitLimitMs = 10'000;
+
+constexpr auto kFenceLook = std::chrono::microseconds(50);
+
+// Whether a thread of ours sleeps where a signal would wake it.
+bool asleep(pid_t tid) {
+  char path[48];
+  std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+  const UniqueFd fd(::open(path, O_RDONLY | O_CLOEXEC));
+  std::array<char, 128> bytes{};
+  const ssize_t got = fd ? ::read(fd.get(), bytes.data(), bytes.size()) : -1;
+  if (got <= 0) return false;
+  const std::string_view text(bytes.data(), static_cast<std::size_t>(got));
+  const std::size_t state = text.rfind(") ");  // the name before it has no blanks and no parentheses
+  return state != std::string_view::npos && text.substr(state + 2).starts_with('S');
+}
 
 // One request's memory, for as long as its thread lives.
 class RequestBuffer {
@@ -50,11 +71,11 @@ Status Workers::start(unsigned count) {
   ended_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!ended_) return errno_error("cannot make an eventfd");
   running_ = count;
+  for (unsigned i = 0; i < count; ++i) workers_.emplace_back(*this);
   for (unsigned i = 0; i < count; ++i) {
-    pthread_t thread{};
-    const int error = ::pthread_create(&thread, nullptr, main, this);
+    const int error = ::pthread_create(&workers_[i].thread, nullptr, main, &workers_[i]);
     if (error == 0) {
-      threads_.push_back(thread);
+      ++threads_;
       continue;
     }
     running_ -= count - i;
@@ -65,20 +86,24 @@ Status Workers::start(unsigned count) {
   return {};
 }
 
-void* Workers::main(void* self) {
-  static_cast<Workers*>(self)->run();
+void* Workers::main(void* worker) {
+  Worker& self = *static_cast<Worker*>(worker);
+  self.all.run(self);
   return nullptr;
 }
 
-void Workers::run() {
+void Workers::run(Worker& self) {
   ::prctl(PR_SET_NAME, "flockfs-worker");
   if (auto own = own_umask(); !own) {
     log_error("thread", "", own.error());
     failed_ = own.error().code;
   } else {
     RequestBuffer buffer;
+    self.tid = ::gettid();
     while (fuse_session_exited(session_) == 0) {
+      self.reading = true;
       const int got = fuse_session_receive_buf(session_, buffer.get());
+      self.reading = false;
       if (got == -EINTR || got == -EAGAIN) continue;
       if (got <= 0) {
         if (got < 0 && got != -ENODEV && got != -ECONNABORTED) {
@@ -88,9 +113,32 @@ void Workers::run() {
         break;
       }
       fuse_session_process_buf(session_, buffer.get());
+      ++self.done;
     }
+    self.tid = 0;
   }
   if (running_.fetch_sub(1) == 1) ::eventfd_write(ended_.get(), 1);
+}
+
+// Sleeping in read(2): what it reads next had not been handed out yet.
+bool Workers::idle(const Worker& worker) {
+  const pid_t tid = worker.tid;
+  if (tid == 0) return true;
+  const std::uint64_t done = worker.done;
+  return worker.reading && asleep(tid) && worker.reading && worker.done == done;
+}
+
+bool Workers::fence(std::chrono::milliseconds limit) const {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  std::deque<std::uint64_t> before;
+  for (const Worker& worker : workers_) before.push_back(worker.done);
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    while (workers_[i].done == before[i] && !idle(workers_[i])) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      std::this_thread::sleep_for(kFenceLook);
+    }
+  }
+  return true;
 }
 
 Status Workers::failure() const {
@@ -102,9 +150,10 @@ Status Workers::failure() const {
 bool Workers::stop(std::chrono::milliseconds limit) {
   fuse_session_exit(session_);
   const auto deadline = std::chrono::steady_clock::now() + limit;
-  while (!threads_.empty()) {
+  while (threads_ > 0) {
+    const pthread_t thread = workers_[threads_ - 1].thread;
     // A signal just before the thread blocks in read(2) is lost, so it is repeated until the thread has ended.
-    ::pthread_kill(threads_.back(), BlockingPool::kWakeSignal);
+    ::pthread_kill(thread, BlockingPool::kWakeSignal);
     timespec soon{};
     ::clock_gettime(CLOCK_REALTIME, &soon);
     soon.tv_nsec += 1'000'000;
@@ -112,8 +161,8 @@ bool Workers::stop(std::chrono::milliseconds limit) {
       soon.tv_nsec -= 1'000'000'000;
       ++soon.tv_sec;
     }
-    if (::pthread_timedjoin_np(threads_.back(), nullptr, &soon) == 0) {
-      threads_.pop_back();
+    if (::pthread_timedjoin_np(thread, nullptr, &soon) == 0) {
+      --threads_;
     } else if (std::chrono::steady_clock::now() > deadline) {
       return false;
     }

@@ -4,7 +4,8 @@
 
 #include <atomic>
 #include <chrono>
-#include <vector>
+#include <cstdint>
+#include <deque>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -13,7 +14,7 @@
 namespace flockfs {
 
 // The threads that read requests from the kernel and run their handlers. None ever waits for a lock, so their number
-// only bounds how many requests are at work at once. Used by one thread.
+// only bounds how many requests are at work at once. Used by one thread, but for fence().
 class Workers {
  public:
   explicit Workers(fuse_session* session) : session_(session) {}
@@ -32,15 +33,32 @@ class Workers {
   // is open any more, or its connection is gone.
   [[nodiscard]] int ended_fd() const { return ended_.get(); }
 
+  // Waits until whatever had been read from the kernel before the call has been dealt with, and with it the RELEASE of
+  // each close(2) that had returned before the request of the caller came: the kernel hands requests out in their
+  // order, but a thread may be slow with its own. False if that takes longer than the limit. Thread-safe; not for the
+  // workers themselves.
+  [[nodiscard]] bool fence(std::chrono::milliseconds limit) const;
+
   // Ends the threads after what they are doing. False if one does not come back in time.
   bool stop(std::chrono::milliseconds limit);
 
  private:
-  static void* main(void* self);
-  void run();
+  struct Worker {
+    explicit Worker(Workers& all_in) : all(all_in) {}
+    Workers& all;
+    pthread_t thread{};
+    std::atomic<pid_t> tid{0};  // 0: it does not read yet, or no more
+    std::atomic<bool> reading{false};
+    std::atomic<std::uint64_t> done{0};  // requests
+  };
+
+  static void* main(void* worker);
+  void run(Worker& self);
+  static bool idle(const Worker& worker);
 
   fuse_session* const session_;
-  std::vector<pthread_t> threads_;
+  std::deque<Worker> workers_;  // constant once the first thread runs
+  std::size_t threads_ = 0;     // of workers_, the first ones: those that were started and have not been joined
   std::atomic<unsigned> running_{0};
   std::atomic<int> failed_{0};  // errno of a thread that ended before its time
   UniqueFd ended_;              // eventfd

@@ -22,6 +22,7 @@
 //   files.h           small file helpers, TempTree
 //   source_lock.h     the locks of a source file as others see them; ForeignLock, which the test itself holds
 //   log_reader.h      the daemon's log while it is being written
+//   lockless_fs.h     a file system without locks
 //   connection.h      the mount table, and aborting FUSE connections
 //   guardian.h        the process that cleans up when a test hangs or dies
 //   mounted_mirror.h  a running daemon and its mount (this file)

@@ -58,6 +58,10 @@ TEST(CommandLineTest, DefaultsAreTheContracts) {
   EXPECT_EQ(mirror.attr_timeout.count(), 1.0);
   EXPECT_EQ(mirror.entry_timeout.count(), 1.0);
   EXPECT_FALSE(mirror.threads.has_value());
+  EXPECT_FALSE(mirror.timeout.has_value());
+  EXPECT_EQ(mirror.on_timeout, Otherwise::kFail);
+  EXPECT_EQ(mirror.on_unsupported, Otherwise::kFail);
+  EXPECT_FALSE(mirror.try_nonblocking);
   EXPECT_EQ(mirror.hold_warn, milliseconds(60'000));
   EXPECT_EQ(mirror.stop_timeout, milliseconds(10'000));
   EXPECT_EQ(mirror.mount_flags, MS_NOSUID | MS_NODEV);
@@ -213,12 +217,30 @@ TEST(UsageErrorTest, ValueErrorNamesOptionAndValue) {
   EXPECT_EQ(complaint_of_list("attr-timeout=x"), expected);
 }
 
+// git's convention: milliseconds, 0 to try once, -1 for ever.
+TEST(CommandLineTest, PoliciesOfLocking) {
+  EXPECT_EQ(parse_list("timeout=250").mirror.timeout, milliseconds(250));
+  EXPECT_EQ(parse_list("timeout=2s").mirror.timeout, milliseconds(2000));
+  EXPECT_EQ(parse_list("timeout=5min").mirror.timeout, milliseconds(300'000));
+  EXPECT_EQ(parse_list("timeout=0").mirror.timeout, milliseconds(0));
+  EXPECT_FALSE(parse_list("timeout=0,timeout=-1").mirror.timeout.has_value());
+  EXPECT_EQ(parse_list("on_timeout=unlocked").mirror.on_timeout, Otherwise::kUnlocked);
+  EXPECT_EQ(parse_list("on_timeout=unlocked,on_timeout=fail").mirror.on_timeout, Otherwise::kFail);
+  EXPECT_EQ(parse({"--on-unsupported", "unlocked"}).mirror.on_unsupported, Otherwise::kUnlocked);
+  EXPECT_TRUE(parse_list("nonblock=try").mirror.try_nonblocking);
+}
+
 TEST(UsageErrorTest, EachKindOfValueIsChecked) {
   EXPECT_EQ(complaint({"--threads=0"}), "option 'threads': '0' is not a number from 1 to 256");
   EXPECT_EQ(complaint({"--threads=257"}), "option 'threads': '257' is not a number from 1 to 256");
   EXPECT_EQ(complaint({"--threads=2x"}), "option 'threads': '2x' is not a number from 1 to 256");
   EXPECT_EQ(complaint({"--passthrough=on"}), "option 'passthrough': 'on' is neither auto nor off");
   EXPECT_EQ(complaint({"--log-level=loud"}), "option 'log_level': 'loud' is none of error, warning, info, debug");
+  EXPECT_THAT(complaint({"--timeout=-2"}), HasSubstr("option 'timeout': '-2' is not a time"));
+  EXPECT_THAT(complaint({"--timeout=2h"}), HasSubstr("option 'timeout': '2h' is not a time"));
+  EXPECT_EQ(complaint({"--on-timeout=wait"}), "option 'on_timeout': 'wait' is neither fail nor unlocked");
+  EXPECT_EQ(complaint({"--on-unsupported=no"}), "option 'on_unsupported': 'no' is neither fail nor unlocked");
+  EXPECT_EQ(complaint({"--nonblock=yes"}), "option 'nonblock': 'yes' is neither wait nor try");
   EXPECT_THAT(complaint({"--hold-warn=-1"}), HasSubstr("option 'hold_warn': '-1' is not a time"));
   EXPECT_THAT(complaint({"--stop-timeout=1h"}), HasSubstr("option 'stop_timeout': '1h' is not a time"));
 }
@@ -262,8 +284,7 @@ TEST(UsageErrorTest, OptionsOfOtherFileSystemsAreUnknown) {
 }
 
 TEST(UsageErrorTest, OptionsThatDoNothingYetAreUnknown) {
-  for (const char* const name :
-       {"timeout", "on_timeout", "on_unsupported", "nonblock", "reopen", "lock", "submounts"}) {
+  for (const char* const name : {"reopen", "lock", "submounts"}) {
     EXPECT_EQ(complaint_of_list(std::string(name) + "=1"), "unknown option '" + std::string(name) + "'");
   }
 }

@@ -208,7 +208,13 @@ class TestWaiter final : public LockWaiter {
     if (when_told) when_told(*told_);
   }
 
+  void on_long_wait(Duration waited, const std::vector<Blocker>& blockers) override {
+    EXPECT_GE(waited, kLongWait);
+    if (when_long) when_long(blockers);
+  }
+
   std::function<void(WaitId)> when_parked;
+  std::function<void(const std::vector<Blocker>&)> when_long;
   std::function<void(Told&)> when_told;
 
  private:

@@ -248,9 +248,13 @@ TEST_F(WaitRoomTest, ThousandWaitersThatReleaseInTheirCallbackNeedNoDeepStack) {
   EXPECT_EQ(locker_.tries, 1001) << "one wake-up each";
 }
 
+// But the one at which a wait becomes a long one.
 TEST_F(WaitRoomTest, IdleRoomHasNoTimer) {
   Hold hold = try_acquire(kShared);
+  EXPECT_EQ(room_->next_tick(), std::nullopt);
   const auto told = park(kExclusive);
+  EXPECT_EQ(room_->next_tick(), clock_.now() + kLongWait);
+  pass(kLongWait);
   EXPECT_EQ(room_->next_tick(), std::nullopt);
   hold.reset();
   told->hold.reset();

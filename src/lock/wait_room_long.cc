@@ -1,0 +1,71 @@
+// Who stands in the way: asked for a wait that has lasted long, and by those who do not want to wait at all.
+
+#include <utility>
+
+#include "lock/wait_room.h"
+
+namespace flockfs {
+
+namespace {
+
+bool in_the_way(LockMode holder, LockMode wanted) {
+  return wanted == LockMode::kExclusive || holder == LockMode::kExclusive;
+}
+
+// The record's holders, and those in its queue before `wait_id`.
+std::vector<Blocker> blockers_in(const LockRecord& record, LockMode mode, std::uint64_t wait_id) {
+  std::vector<Blocker> all;
+  for (const Holder& holder : record.holders()) {
+    if (in_the_way(holder.mode, mode)) all.push_back({holder.owner.tgid, holder.mode, true});
+  }
+  for (const QueuedRequest& request : record.queue()) {
+    if (request.wait_id == wait_id) break;
+    all.push_back({request.owner.tgid, request.mode, true});
+  }
+  return all;
+}
+
+}  // namespace
+
+std::vector<Blocker> WaitRoom::blockers(const FileId& file, LockMode mode) const {
+  MutexLock lock(mutex_);
+  const LockRecord* record = table_.find(file);
+  return record == nullptr ? std::vector<Blocker>{} : blockers_in(*record, mode, 0);
+}
+
+void WaitRoom::tell_long_waits() {
+  struct LongWait {
+    std::shared_ptr<LockWaiter> waiter;
+    FileId listed;
+    LockMode mode;
+    Duration waited;
+    std::vector<Blocker> blockers;
+  };
+  std::vector<LongWait> due;
+  {
+    MutexLock lock(mutex_);
+    const TimePoint now = clock_.now();
+    while (!long_waits_.empty() && long_waits_.begin()->first <= now) {
+      const WaitPtr& wait = waits_.at(long_waits_.begin()->second);
+      long_waits_.erase(long_waits_.begin());
+      wait->long_at.reset();
+      const LockRequest& request = wait->request;
+      const LockRecord* record = table_.find(request.file);
+      if (record == nullptr) continue;
+      due.push_back({wait->waiter, listed(request.file), request.mode, now - wait->since,
+                     blockers_in(*record, request.mode, wait->id)});
+    }
+  }
+  if (due.empty()) return;
+  (void)foreign_.for_each([&due](const ForeignLock& lock) {
+    if (lock.waits || lock.kind != ForeignLockKind::kFlock) return;
+    for (LongWait& wait : due) {
+      if (wait.listed == lock.file && in_the_way(lock.mode, wait.mode)) {
+        wait.blockers.push_back({lock.pid, lock.mode, false});
+      }
+    }
+  });
+  for (const LongWait& wait : due) wait.waiter->on_long_wait(wait.waited, wait.blockers);
+}
+
+}  // namespace flockfs

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace flockfs {
+
+// What one mirror has decided so far (DESIGN 1.12). Thread-safe; each number is right, all together are not one moment.
+struct Counters {
+  std::atomic<std::uint64_t> opens{0};  // answered with an open file
+  std::atomic<std::uint64_t> locked{0};
+  std::atomic<std::uint64_t> passed{0};    // not selected by the filter
+  std::atomic<std::uint64_t> unlocked{0};  // selected, but opened without a lock
+  std::atomic<std::uint64_t> waited{0};    // had to wait, however that ended
+  std::atomic<std::uint64_t> timeouts{0};
+  std::atomic<std::uint64_t> interrupted{0};
+  std::atomic<std::uint64_t> waited_ns{0};  // of all waits that have ended
+
+  void wait_ended(Duration lasted) { waited_ns += static_cast<std::uint64_t>(lasted.count()); }
+
+  void add_to(LogLine& line) const {
+    const auto number = [&line](std::string_view key, const std::atomic<std::uint64_t>& value) {
+      line.number(key, static_cast<std::int64_t>(value.load()));
+    };
+    number("opens", opens);
+    number("locked", locked);
+    number("passed", passed);
+    number("unlocked", unlocked);
+    number("waited", waited);
+    number("timeouts", timeouts);
+    number("interrupted", interrupted);
+  }
+};
+
+}  // namespace flockfs

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "mirror/events.h"
+#include "mirror/open_pipeline.h"
+
+namespace flockfs {
+
+// An open under way. Move-only: whoever has it has the duty to answer. Of the pipeline's own files.
+struct OpenPipeline::Task {
+  OpenSlots::Slot slot;
+  Request request;
+  InodePtr inode;
+  int flags;
+  Caller caller;
+  pid_t tid;
+  pid_t process;
+  TimePoint started;
+  FilterDecision decision;
+  UniqueFd spare{};             // the open file description again, if it may come to be opened without a lock
+  std::string_view unlocked{};  // why it is opened without a lock that it should have
+  Duration waited{};
+
+  [[nodiscard]] LockMode mode() const { return lock_mode_for_open(flags); }
+  [[nodiscard]] Subject subject(const Core& core) const { return {core, *inode, mode(), process}; }
+};
+
+}  // namespace flockfs

@@ -1,0 +1,115 @@
+// Opens that do not wait for ever: those that only try, those whose time is over, and those whose file system has no
+// locks.
+
+#include <fcntl.h>
+
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "base/blocking_pool.h"
+#include "mirror/events.h"
+#include "mirror/open_task.h"
+#include "mirror/process_files.h"
+#include "mirror/release_desk.h"
+#include "mirror/workers.h"
+
+namespace flockfs {
+namespace {
+
+// RELEASE comes some time after close(2) has returned (DESIGN 4.7), so a lock found taken may be one that its client
+// has given back already.
+constexpr auto kFenceLimit = std::chrono::seconds(1);        // for what the workers are doing
+constexpr auto kMappingLimit = std::chrono::seconds(1);      // for the look for mappings
+constexpr auto kCloseLimit = std::chrono::milliseconds(20);  // for a RELEASE that had not been sent
+constexpr auto kCloseLook = std::chrono::milliseconds(1);
+
+TimePoint now() { return SteadyClock().now(); }
+
+}  // namespace
+
+std::optional<TimePoint> OpenPipeline::deadline_of(const Task& task) const {
+  const auto& timeout = core_.config.timeout;
+  return timeout ? std::optional(task.started + *timeout) : std::nullopt;
+}
+
+bool OpenPipeline::tries_once(const Task& task) const {
+  const MirrorConfig& config = core_.config;
+  return config.timeout == std::chrono::milliseconds(0) || (config.try_nonblocking && (task.flags & O_NONBLOCK) != 0);
+}
+
+// Whether the clients in the way have their file open, as far as can be told after so long.
+bool OpenPipeline::still_open(const Inode& inode, const std::vector<Blocker>& blockers, Duration waited) const {
+  if (waiting_.any(inode)) return true;
+  if (core_.releases->unlooked(inode)) return waited > kMappingLimit;
+  if (core_.releases->keeps(inode)) return true;
+  if (waited > kCloseLimit) return true;
+  const ino_t ino = core_.source->shown_ino(inode.dev(), inode.ino());
+  for (const Blocker& blocker : blockers) {
+    if (has_open(blocker.pid, core_.device, ino) == HasOpen::kYes) return true;
+  }
+  return false;
+}
+
+// REQUIRES: a first try has failed. In a thread that may sleep, unless somebody outside has the lock.
+void OpenPipeline::try_again(Task task, LockRequest wanted) {
+  if (locks_.blockers(wanted.file, wanted.mode).empty()) {
+    if (auto outcome = locks_.try_acquire(wanted)) {
+      granted(std::move(task), *std::move(outcome));
+    } else {
+      timed_out(std::move(task));
+    }
+    return;
+  }
+  struct Trying {
+    Task task;
+    LockRequest wanted;
+  };
+  auto trying = std::make_shared<Trying>(Trying{std::move(task), std::move(wanted)});
+  const bool started = core_.pool->run([this, trying] {
+    (void)core_.workers->fence(kFenceLimit);
+    const TimePoint start = now();
+    for (;;) {
+      const auto blockers = locks_.blockers(trying->wanted.file, trying->wanted.mode);
+      if (auto outcome = locks_.try_acquire(trying->wanted)) {
+        granted(std::move(trying->task), *std::move(outcome));
+        return;
+      }
+      if (blockers.empty() || core_.stopping || still_open(*trying->task.inode, blockers, now() - start)) break;
+      std::this_thread::sleep_for(kCloseLook);
+    }
+    timed_out(std::move(trying->task));
+  });
+  if (started) return;
+  trying->wanted.deadline = now() + kCloseLimit;
+  park(std::move(trying->task), std::move(trying->wanted));
+}
+
+void OpenPipeline::timed_out(Task task) {
+  task.waited = now() - task.started;
+  ++core_.counters.timeouts;
+  if (core_.config.on_timeout == Otherwise::kUnlocked && task.spare) {  // none: open(2) itself waited
+    open_unlocked(std::move(task), "timeout");
+    return;
+  }
+  log_timeout(task.subject(core_), task.waited);
+  task.request.error(EAGAIN);
+}
+
+void OpenPipeline::unsupported(Task task, int error) {
+  if (core_.config.on_unsupported == Otherwise::kUnlocked) {
+    open_unlocked(std::move(task), "unsupported");
+    return;
+  }
+  log_open_error(task.subject(core_), "lock", error);
+  task.request.error(error);
+}
+
+void OpenPipeline::open_unlocked(Task task, std::string_view reason) {
+  task.unlocked = reason;
+  auto file = std::make_shared<OpenFile>();
+  file->plain = std::move(task.spare);
+  finish(std::move(task), std::move(file));
+}
+
+}  // namespace flockfs
