@@ -112,9 +112,10 @@ class FullExt4Test : public FullSourceTest {
   // The call gets 0 or an errno on the source, undoes what it did, and gets the same on the mirror.
   void expect_the_same(const char* what, const std::function<int(const std::string& dir)>& call, int wanted) {
     SCOPED_TRACE(what);
+    const auto before = list_dir(source("d"));
     EXPECT_TRUE(in_child([&] { EXPECT_EQ(errno_name(call(source("d"))), errno_name(wanted)) << "on the source"; }));
     EXPECT_TRUE(in_child([&] { EXPECT_EQ(errno_name(call(mnt("d"))), errno_name(wanted)) << "on the mirror"; }));
-    EXPECT_TRUE(list_dir(source("d")).empty()) << ::testing::PrintToString(list_dir(source("d")));
+    EXPECT_EQ(list_dir(source("d")), before);
     expect_no_lock_held();
   }
 };
@@ -123,6 +124,15 @@ INSTANTIATE_TEST_SUITE_P(Mount, FullExt4Test, BothPassthroughs(), passthrough_na
 int create(const std::string& dir) {
   const int error = open_error(dir + "/new", O_RDWR | O_CREAT);
   ::unlink((dir + "/new").c_str());
+  return error;
+}
+
+std::string long_name(int number) { return std::string(240, 'n') + std::to_string(number); }
+
+int create_by_long_name(const std::string& dir) {
+  const std::string path = dir + "/" + long_name(99999);
+  const int error = open_error(path, O_RDWR | O_CREAT);
+  ::unlink(path.c_str());
   return error;
 }
 
@@ -168,6 +178,18 @@ TEST_P(FullExt4Test, WithoutBlocksOnlyWhatNeedsThemFails) {
   if (map == MAP_FAILED) ::_exit(255);
   static_cast<char*>(map)[500'000] = 'x';
   ::_exit(::msync(map, 1 << 20, MS_SYNC) == 0 ? 0 : errno);
+}
+
+// There are inodes, so that the file can be made and locked; only its name finds no room.
+TEST_P(FullExt4Test, CreationInADirectoryThatCannotGrowLeavesNoLock) {
+  mount();
+  use_up_blocks(source("filler"));
+  int names = 0;
+  while (::link(source("sparse").c_str(), source("d/" + long_name(names)).c_str()) == 0) ++names;
+  ASSERT_EQ(errno, ENOSPC);
+  const int descriptors = mirror().descriptors();
+  expect_the_same("O_CREAT", create_by_long_name, ENOSPC);
+  EXPECT_TRUE(eventually([&] { return mirror().descriptors() <= descriptors; })) << mirror().descriptors();
 }
 
 TEST_P(FullExt4Test, SharedMappingsStoreFailsAsOnTheSource) {
