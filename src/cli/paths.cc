@@ -1,5 +1,6 @@
 #include "cli/paths.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -24,12 +25,13 @@ std::string hint_for(int code) { return code == ENOTCONN ? " (a mount that died?
 Status make_canonical_directory(std::string_view role, std::string& path) {
   const std::string named = std::string(role) + " '" + path + "'";
   const std::unique_ptr<char, Free> resolved(::realpath(path.c_str(), nullptr));
-  struct stat status {};
-  if (!resolved || ::stat(resolved.get(), &status) != 0) {
+  // Asks the file system itself: from what it remembers the kernel answers for a mount whose daemon has died, too.
+  struct statx status {};
+  if (!resolved || ::statx(AT_FDCWD, resolved.get(), AT_STATX_FORCE_SYNC, STATX_TYPE, &status) != 0) {
     const Error error = errno_error(named);
     return Error{0, error.message() + hint_for(error.code)};
   }
-  if (!S_ISDIR(status.st_mode)) return Error{ENOTDIR, named};
+  if (!S_ISDIR(status.stx_mode)) return Error{ENOTDIR, named};
   path = resolved.get();
   return {};
 }

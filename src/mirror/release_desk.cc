@@ -45,6 +45,7 @@ void ReleaseDesk::stop() {
     left.swap(queue_);
   }
   for (Kept& kept : left) end(std::move(kept.file));
+  kept_ -= left.size();
 }
 
 void ReleaseDesk::submit(std::shared_ptr<OpenFile> file) {
@@ -52,14 +53,10 @@ void ReleaseDesk::submit(std::shared_ptr<OpenFile> file) {
     end(std::move(file));
     return;
   }
+  ++kept_;
   MutexLock lock(mutex_);
   queue_.push_back({std::move(file), TimePoint{}, kFirstPause, false});
   changed_.notify_one();
-}
-
-std::size_t ReleaseDesk::kept() const {
-  MutexLock lock(mutex_);
-  return queue_.size() + looking_.size();
 }
 
 bool ReleaseDesk::unlooked(const Inode& inode) const {
@@ -149,6 +146,7 @@ void ReleaseDesk::look(std::vector<Kept>& batch) {
       const ino_t shown = core_.source->shown_ino(kept->file->inode->dev(), kept->file->inode->ino());
       if (mapped && mapped->find(shown) == mapped->end()) {
         end(std::move(kept->file));
+        --kept_;
         continue;
       }
       warn_if_long(*kept->file);

@@ -50,7 +50,7 @@ class ReleaseDesk {
   [[nodiscard]] bool keeps(const Inode& inode) const;
 
   // Files kept for their mappings or not looked at yet.
-  [[nodiscard]] std::size_t kept() const;
+  [[nodiscard]] std::size_t kept() const { return kept_; }
 
  private:
   struct Kept {
@@ -76,7 +76,8 @@ class ReleaseDesk {
   std::vector<Kept> queue_ GUARDED_BY(mutex_);
   std::vector<InodePtr> looking_ GUARDED_BY(mutex_);  // of files that the thread looks at for the first time
   bool stop_ GUARDED_BY(mutex_) = false;
-  std::atomic<bool> asleep_{false};  // nothing was open and nothing queued: the thread waits without a timer
+  std::atomic<std::size_t> kept_{0};  // in queue_, or in the hands of the thread
+  std::atomic<bool> asleep_{false};   // nothing was open and nothing queued: the thread waits without a timer
 };
 
 }  // namespace flockfs

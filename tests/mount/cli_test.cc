@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "harness/connection.h"
+#include "harness/faults.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
 #include "harness/users.h"
@@ -107,6 +109,18 @@ void hide_dev_fuse() {
 TEST_F(CliTest, MissingFuseDeviceIsNamed) {
   expect_failure({"-f", source(), mnt()}, 1, {"/dev/fuse"}, {.before_exec = hide_dev_fuse});
   expect_failure({source(), mnt()}, 1, {"/dev/fuse"}, {.before_exec = hide_dev_fuse});
+}
+
+// The threads are started when the mount is there already.
+TEST_F(CliTest, FailureAfterMountingLeavesNothingMounted) {
+  for (const std::string mode : {"-f", "--log-level=error"}) {
+    expect_failure({mode, source(), mnt()}, 1, {"eventfd", "Too many open files"},
+                   {.before_exec = [] { make_call_fail(SYS_eventfd2, EMFILE); }});
+    EXPECT_TRUE(eventually([&] { return !find_daemon(mnt()); }));
+    EXPECT_TRUE(in_child([&] { EXPECT_TRUE(list_dir(mnt()).empty()); }));
+  }
+  mount();  // and the place can be used
+  EXPECT_TRUE(in_child([&] { EXPECT_EQ(read_file(mnt("f")), "contents"); }));
 }
 
 TEST_F(CliTest, UserWithoutThePrivilegeIsToldSo) {

@@ -1,14 +1,19 @@
 // DESIGN 1.11: errors surface at open(2), never in the middle of a read; and what fails is said in the log.
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "harness/faults.h"
 #include "harness/mirror_test.h"
@@ -104,6 +109,69 @@ TEST_P(ErrorTest, AppendOnlyFileIsOpenedAsOnTheSource) {
   }
   EXPECT_EQ(read_file(source("mirrored")), "one,two");
   EXPECT_TRUE(becomes_free(source("mirrored")));
+}
+
+// However much the machine would allow: the daemon, root as it is, has no right to raise its limit.
+void keep_to_few_descriptors() {
+  const rlimit few{128, 128};
+  if (::prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE) != 0 || ::setrlimit(RLIMIT_NOFILE, &few) != 0) ::_exit(126);
+}
+
+TEST_P(ErrorTest, OpenForWhichNoDescriptorIsLeftFailsAndIsSaidOnce) {
+  for (int i = 0; i < 200; ++i) write_file(source("many" + std::to_string(i)), "text");
+  MirrorSetup setup;
+  setup.program.before_exec = keep_to_few_descriptors;
+  mount(setup);
+  mirror().expect_error("no descriptor left");
+  ForeignLock foreign(source("f"), LOCK_EX);
+  Opener waiter(mnt("f"), O_RDWR);
+  ASSERT_TRUE(mirror().waits(waiter.pid()));
+  Child hoarder([&](Peer& test) {
+    std::vector<UniqueFd> open;
+    int error = 0;
+    for (int i = 0; i < 200; ++i) {
+      UniqueFd fd(::open(mnt("many" + std::to_string(i)).c_str(), O_RDONLY | O_CLOEXEC));
+      if (fd) {
+        EXPECT_EQ(error, 0) << "open " << i << " came through after others had failed";
+        open.push_back(std::move(fd));
+      } else {
+        error = errno;
+        EXPECT_EQ(error, EMFILE) << errno_name(error);
+      }
+    }
+    EXPECT_EQ(error, EMFILE) << open.size() << " files are open at a time";
+    EXPECT_GT(open.size(), 30u);
+    EXPECT_EQ(open_error(mnt("new"), O_RDWR | O_CREAT), EMFILE);
+    EXPECT_EQ(open_error(mnt(), O_RDWR | O_TMPFILE), EMFILE);
+    EXPECT_EQ(open_error(mnt(), O_RDONLY | O_DIRECTORY), EMFILE);
+    // Who is in can stay, and what opens nothing goes on.
+    EXPECT_EQ(read_all(open.back().get()), "text");
+    EXPECT_EQ(stat_of(mnt("many199")).st_size, 4);
+    EXPECT_EQ(::rename(mnt("many199").c_str(), mnt("renamed").c_str()), 0);
+    test.say("no more");
+    test.await("close");
+    open.clear();
+    test.say("closed");
+    test.await("end");
+  });
+  ASSERT_TRUE(hoarder.says("no more"));
+  EXPECT_EQ(log().count({.event = "error"}), 1u) << log().text();
+  EXPECT_FALSE(exists(source("new")));
+  EXPECT_TRUE(waiter.is_waiting());
+  foreign.release();
+  ASSERT_TRUE(waiter.opens());
+  EXPECT_EQ(source_lock(source("f")), LockSeen::kExclusive);
+  EXPECT_TRUE(waiter.write("CONTENTS"));
+  waiter.close();
+  hoarder.say("close");
+  ASSERT_TRUE(hoarder.says("closed"));
+  for (int i = 0; i < 199; ++i) EXPECT_TRUE(becomes_free(source("many" + std::to_string(i))));
+  EXPECT_TRUE(in_child([&] {
+    for (int i = 0; i < 199; ++i) EXPECT_EQ(read_file(mnt("many" + std::to_string(i))), "text");
+    EXPECT_EQ(open_error(mnt("new"), O_RDWR | O_CREAT), 0);
+  }));
+  EXPECT_EQ(log().count({.event = "error"}), 1u) << log().text();
+  hoarder.say("end");
 }
 
 // Once open, a file can be read to its end, whatever happens to its name.

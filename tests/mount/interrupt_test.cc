@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "harness/connection.h"
 #include "harness/crowd.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
@@ -192,6 +193,71 @@ TEST_P(InterruptTest, WaitingTarSucceedsAfterStopContinueAndStrace) {
   foreign_->release();
   EXPECT_EQ(tar.exit_code(), 0) << tar.err();
   EXPECT_EQ(run_program({"tar", "-xOf", archive}).out, "contents");
+}
+
+// A new control group (version 2), for one process that is to be frozen; invalid where none can be made.
+class FreezableGroup {
+ public:
+  FreezableGroup() {
+    for (const MountEntry& entry : mount_table()) {
+      const std::string path = entry.mountpoint + "/flockfs-test-" + std::to_string(::getpid());
+      if (entry.type != "cgroup2" || ::mkdir(path.c_str(), 0755) != 0) continue;
+      path_ = path;
+      if (exists(path_ + "/cgroup.freeze")) return;
+      leave();
+    }
+  }
+  ~FreezableGroup() { leave(); }
+  FreezableGroup(const FreezableGroup&) = delete;
+  FreezableGroup& operator=(const FreezableGroup&) = delete;
+
+  [[nodiscard]] bool valid() const { return !path_.empty(); }
+  void set(const std::string& file, const std::string& value) const {
+    const UniqueFd fd = open_file(path_ + "/" + file, O_WRONLY);
+    ASSERT_EQ(::write(fd.get(), value.data(), value.size()), static_cast<ssize_t>(value.size())) << errno_name(errno);
+  }
+
+ private:
+  // Empty once its process has ended.
+  void leave() {
+    if (!valid()) return;
+    EXPECT_TRUE(eventually([&] { return ::rmdir(path_.c_str()) == 0; })) << errno_name(errno);
+    path_.clear();
+  }
+  std::string path_;
+};
+
+// To the kernel a freeze is a signal: that is how suspend stops every process, and systemd one of its units.
+TEST_P(InterruptTest, FreezeAndThawDoNotEndTheWait) {
+  const FreezableGroup group;
+  if (!group.valid()) GTEST_SKIP() << "no control group of version 2 can be made here";
+  const auto opener = waiting_opener([] {});
+  group.set("cgroup.procs", std::to_string(opener->pid()));
+  for (int round = 0; round < 2; ++round) {
+    group.set("cgroup.freeze", "1");
+    pause_for(kLook);
+    EXPECT_TRUE(opener->is_waiting());
+    group.set("cgroup.freeze", "0");
+  }
+  expect_to_wait_on(*opener);
+}
+
+// The lock comes free while the process is frozen: it is the process's all the same, and it goes on with it later.
+TEST_P(InterruptTest, LockComesToAFrozenProcess) {
+  const FreezableGroup group;
+  if (!group.valid()) GTEST_SKIP() << "no control group of version 2 can be made here";
+  const auto opener = waiting_opener([] {});
+  group.set("cgroup.procs", std::to_string(opener->pid()));
+  group.set("cgroup.freeze", "1");
+  pause_for(kLook);
+  foreign_->release();
+  EXPECT_TRUE(becomes(source("f"), LockSeen::kExclusive));
+  pause_for(kLook);
+  EXPECT_TRUE(opener->is_waiting());
+  group.set("cgroup.freeze", "0");
+  ASSERT_TRUE(opener->opens());
+  opener->close();
+  EXPECT_TRUE(becomes_free(source("f")));
 }
 
 // The kernel gives the signal to the thread that wants it: the wait of the other is none of its business.

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "harness/crowd.h"
+#include "harness/lease.h"
 #include "harness/mirror_test.h"
 
 namespace flockfs::test {
@@ -124,13 +125,7 @@ TEST_P(PolicyTest, NonblockTryMeansIt) {
 
 TEST_P(PolicyTest, TimeoutHoldsForALeaseToo) {
   mount({.options = {"timeout=300"}});
-  Child holder([&](Peer& test) {
-    ::signal(SIGIO, SIG_IGN);
-    const UniqueFd fd = open_file(source("f"), O_RDWR);
-    ASSERT_EQ(::fcntl(fd.get(), F_SETLEASE, F_WRLCK), 0) << errno_name(errno);
-    test.say("leased");
-    test.await("give way");
-  });
+  Child holder = lease_holder(source("f"));
   ASSERT_TRUE(holder.says("leased"));
   Opener opener(mnt("f"), O_RDONLY);
   EXPECT_TRUE(opener.fails_with(EAGAIN));

@@ -8,11 +8,13 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "harness/crowd.h"
+#include "harness/lease.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
 
@@ -69,13 +71,14 @@ class WaitingTest : public PassthroughTest {
 };
 INSTANTIATE_TEST_SUITE_P(Mount, WaitingTest, BothPassthroughs(), passthrough_name);
 
-TEST_P(WaitingTest, FourHundredWaitingOpensHarmNobody) {
+TEST_P(WaitingTest, HundredsOfWaitingOpensHarmNobody) {
+  const int waiters = std::getenv("FLOCKFS_TEST_FULL") != nullptr ? 1000 : 400;
   mount();
   EXPECT_TRUE(in_child([&] { use_directory(mnt("dir")); }));
   const int threads = mirror().threads();
   ForeignLock foreign(source("dir/f"), LOCK_EX);
-  Crowd crowd(400, [&](int index) { return open_and_read(mnt("dir/f"), flags_of(index)); });
-  ASSERT_TRUE(mirror().waits_for(source("dir/f"), 400, kPatience * 4));
+  Crowd crowd(waiters, [&](int index) { return open_and_read(mnt("dir/f"), flags_of(index)); });
+  ASSERT_TRUE(mirror().waits_for(source("dir/f"), static_cast<std::size_t>(waiters), kPatience * 6));
   EXPECT_TRUE(in_child([&] { use_directory(mnt("dir")); }));
   EXPECT_TRUE(in_child([&] { EXPECT_EQ(::rename(mnt("dir/f").c_str(), mnt("dir/g").c_str()), 0); }));
   EXPECT_TRUE(in_child([&] { EXPECT_EQ(::rename(mnt("dir/g").c_str(), mnt("dir/f").c_str()), 0); }));
@@ -136,20 +139,6 @@ TEST_P(WaitingTest, HolderReadsAndWritesWhileHundredWaitForIt) {
   EXPECT_TRUE(crowd.all_succeed());
 }
 
-// A process that holds a write lease on a file of the source and does not give way: open(2) of it blocks anybody, for
-// 45 seconds at most.
-Child lease_holder(const std::string& path) {
-  return Child([=](Peer& test) {
-    ::signal(SIGIO, SIG_IGN);
-    UniqueFd fd = open_file(path, O_RDWR);
-    ASSERT_EQ(::fcntl(fd.get(), F_SETLEASE, F_WRLCK), 0) << errno_name(errno);
-    test.say("leased");
-    test.await("give way");
-    EXPECT_EQ(::fcntl(fd.get(), F_SETLEASE, F_UNLCK), 0);
-    test.say("given way");
-  });
-}
-
 TEST_P(WaitingTest, LeasedFileHarmsNobody) {
   mount();
   EXPECT_TRUE(in_child([&] { use_directory(mnt("dir")); }));
@@ -159,11 +148,7 @@ TEST_P(WaitingTest, LeasedFileHarmsNobody) {
   // More than there are workers, so that a blocked one would be noticed.
   Crowd crowd(60, [&](int index) { return open_and_read(mnt("dir/f"), flags_of(index)); });
   // The first open to arrive breaks the lease; the lease is then listed as being broken.
-  ASSERT_TRUE(eventually([&] {
-    const auto locks = kernel_locks(source("dir/f"));
-    return !locks.empty() && locks.front().type == "LEASE" &&
-           read_file("/proc/locks").find("BREAKING") != std::string::npos;
-  }));
+  ASSERT_TRUE(eventually([&] { return lease_is_breaking(source("dir/f")); }));
   pause_for(Millis(300));
   EXPECT_TRUE(in_child([&] { use_directory(mnt("dir")); }));
   EXPECT_TRUE(in_child([&] { EXPECT_EQ(stat_of(mnt("dir/f")).st_size, 8); }));
@@ -194,7 +179,7 @@ TEST_P(WaitingTest, WaiterForALeasedFileCanBeKilled) {
   Child holder = lease_holder(source("dir/f"));
   ASSERT_TRUE(holder.says("leased"));
   Opener opener(mnt("dir/f"), O_RDWR);
-  ASSERT_TRUE(eventually([&] { return read_file("/proc/locks").find("BREAKING") != std::string::npos; }));
+  ASSERT_TRUE(eventually([&] { return lease_is_breaking(source("dir/f")); }));
   pause_for(Millis(200));
   EXPECT_TRUE(opener.is_waiting());
   const Stopwatch watch;

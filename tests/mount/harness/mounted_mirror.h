@@ -20,6 +20,7 @@
 //   program.h         programs with their output caught
 //   opener.h          a child that opens one file and holds it open
 //   files.h           small file helpers, TempTree
+//   lease.h           a lease on a source file, which keeps open(2) itself waiting
 //   source_lock.h     the locks of a source file as others see them; ForeignLock, which the test itself holds
 //   log_reader.h      the daemon's log while it is being written
 //   lockless_fs.h     a file system without locks
