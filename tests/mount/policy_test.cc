@@ -79,8 +79,8 @@ TEST_P(PolicyTest, ZeroTriesOnce) {
   Opener reader(mnt("f"), O_RDONLY);
   EXPECT_TRUE(reader.fails_with(EAGAIN));
   holder.close();
+  EXPECT_TRUE(log().wait_for_count({.event = "timeout"}, 2)) << log().text();
   EXPECT_EQ(log().count({.event = "wait"}), 0u) << log().text();
-  EXPECT_EQ(log().count({.event = "timeout"}), 2u) << log().text();
 }
 
 TEST_P(PolicyTest, OnTimeoutUnlockedOpensWithoutALockAndSaysSo) {

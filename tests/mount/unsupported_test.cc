@@ -59,8 +59,8 @@ TEST_P(UnsupportedTest, UnlockedMountsItAndSaysSoForEachOpen) {
     EXPECT_EQ(::truncate(mnt("f").c_str(), 3), 0);
   }));
   EXPECT_EQ(read_file(source("f")), "con");
-  EXPECT_EQ(log().count({.event = "unlocked", .path = source("f"), .reason = "unsupported"}), 2u) << log().text();
-  EXPECT_EQ(log().count({.event = "unlocked", .path = source("new"), .reason = "unsupported"}), 1u) << log().text();
+  EXPECT_TRUE(log().wait_for_count({.event = "unlocked", .path = source("f"), .reason = "unsupported"}, 2));
+  EXPECT_TRUE(log().wait_for_count({.event = "unlocked", .path = source("new"), .reason = "unsupported"}, 1));
   EXPECT_EQ(log().count({.event = "lock"}), 0u);
 }
 
