@@ -23,6 +23,7 @@
 //   source_lock.h     the locks of a source file as others see them; ForeignLock, which the test itself holds
 //   log_reader.h      the daemon's log while it is being written
 //   connection.h      the mount table, and aborting FUSE connections
+//   tracer.h          strace(1) attached to the daemon
 //   guardian.h        the process that cleans up when a test hangs or dies
 //   mounted_mirror.h  a running daemon and its mount (this file)
 //   mirror_test.h     the fixtures
