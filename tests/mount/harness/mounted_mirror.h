@@ -37,6 +37,8 @@ std::ostream& operator<<(std::ostream& out, Passthrough passthrough);
 
 [[nodiscard]] std::string flockfs_program();
 [[nodiscard]] std::string mount_helper_program();
+// Where this test was built, with all programs.
+[[nodiscard]] std::string build_directory();
 
 struct MirrorSetup {
   std::vector<std::string> options{};    // each as `-o OPTION`
