@@ -6,7 +6,7 @@
 #   CopiesOfTheMirrorOpenAndAgreeWithThemselves    200 copies of carbon's files; CI 40
 #   lint/tidy                                      the analyzer's usual depth; CI less (.ci/lint)
 #   the mount tests                                20 times in a row, and once with every core busy; CI once
-#   fresh Debian 12 and 13 (.ci/fresh-install)     demonstration, installation, mount(8); CI not at all
+#   fresh Debian 12 and 13 (.ci/fresh-install)     demonstration, installation, mount(8), all builds; CI not at all
 # (tests/mount names its own sizes where it asks for FLOCKFS_TEST_FULL.)
 #
 # Says at the end which stage took how long; the exit status is not 0 if one failed.
