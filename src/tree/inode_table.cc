@@ -81,10 +81,12 @@ Result<Found> InodeTable::lookup(const InodePtr& parent, const char* name, Uniqu
   if (parent->is_empty_mount()) return Error{ENOENT, {}};
   auto directory = parent->path_fd();
   if (!directory) return directory.error();
-  UniqueFd fd(::openat(directory->get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) return errno_error();
-  if (keep != nullptr) *keep = UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
-  return adopt(std::move(fd), parent, name);
+  UniqueFd reached(::openat(directory->get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!reached) return errno_error();
+  auto fd = source_.below_mirror(std::move(reached));
+  if (!fd) return fd.error();
+  if (keep != nullptr) *keep = UniqueFd(::fcntl(fd->get(), F_DUPFD_CLOEXEC, 0));
+  return adopt(*std::move(fd), parent, name);
 }
 
 Result<Found> InodeTable::adopt(UniqueFd fd, const InodePtr& parent, const char* name) {
