@@ -103,7 +103,8 @@ Result<Found> InodeTable::adopt(UniqueFd fd, const InodePtr& parent, const char*
   }
   FileHandle handle;
   if (mount->handles) handle = handle_of(fd.get()).value_or(FileHandle{});
-  if (handle.empty() && (::fcntl(fd.get(), F_GETFL) & O_PATH) == 0) {
+  const bool unnamed = parent && *name == '\0';
+  if ((handle.empty() || unnamed) && (::fcntl(fd.get(), F_GETFL) & O_PATH) == 0) {
     // To be kept, so it must be O_PATH: an open file would hold leases, locks and the write count of the file.
     fd = UniqueFd(::open(ProcFdPath(fd.get()).c_str(), O_PATH | O_CLOEXEC));
     if (!fd) return errno_error();
@@ -118,6 +119,9 @@ Result<Found> InodeTable::adopt(UniqueFd fd, const InodePtr& parent, const char*
 InodePtr InodeTable::insert(const SourceMount& mount, UniqueFd fd, const struct stat& st, FileHandle handle,
                             const InodePtr& parent, const char* name) {
   std::string key = make_key(mount, handle, st);
+  const bool named = !parent || *name != '\0';
+  UniqueFd unnamed;
+  if (!handle.empty() && !named) std::swap(unnamed, fd);
   if (!handle.empty()) fd.reset();
   InodePtr fresh;  // made, and if unneeded destroyed, outside the mutex
   MutexLock lock(mutex_);
@@ -131,7 +135,8 @@ InodePtr InodeTable::insert(const SourceMount& mount, UniqueFd fd, const struct 
   }
   InodePtr inode = entry->second;
   ++inode->lookups_;
-  if (parent && *name != '\0') note_name(*inode, parent, name);
+  if (!named) std::swap(inode->unnamed_, unnamed);
+  if (named && parent) note_name(*inode, parent, name);
   return inode;
 }
 
@@ -176,6 +181,7 @@ void InodeTable::note_name(Inode& inode, const InodePtr& parent, std::string_vie
   for (const Inode::Name& have : names) {
     if (have.parent == parent && have.name == name) return;
   }
+  inode.unnamed_.reset();
   if (inode.is_directory()) names.clear();
   if (names.size() >= kMaxNames) names.erase(names.begin());
   names.push_back({parent, std::string(name)});
