@@ -8,7 +8,7 @@
 #   CloseThenTryTest                               100,000 opens; CI 1,000
 #   HundredsOfWaitingOpensHarmNobody               1,000 waiting opens; CI 400
 #   the mount tests                                20 times in a row, and once with every core busy; CI once
-#   fresh Debian 12 and 13 (.ci/fresh-install)     demonstration, installation, mount(8); CI not at all
+#   fresh Debian 12 and 13 (.ci/fresh-install)     demonstration, installation, mount(8), all builds; CI not at all
 #
 # Says at the end which stage took how long; the exit status is not 0 if one failed.
 set -euo pipefail

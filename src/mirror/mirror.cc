@@ -113,10 +113,15 @@ Status MountedMirror::start() {
   const int device_fd = device->get();
   connection_.emplace(core_);
   if (auto made = connection_->open(*std::move(device)); !made) return made;
+  UniqueFd covered;
+  if (core_.source->sees_later_mounts()) {
+    covered = UniqueFd(::open(core_.config.mountpoint.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!covered) return errno_error("cannot open " + core_.config.mountpoint);
+  }
   auto mounted = mount_fuse(core_.config, device_fd);
   if (!mounted) return mounted.error();
   mount_point_ = *mounted;
-  core_.source->set_mirror_dev(mount_point_->dev);
+  core_.source->set_mirror(mount_point_->dev, std::move(covered));
   core_.device = mount_point_->dev;
   workers_.emplace(core_.session);
   core_.workers = &*workers_;

@@ -101,6 +101,9 @@ class Inode : public std::enable_shared_from_this<Inode> {
   std::atomic<bool> complete_{false};
   std::uint64_t lookups_ = 0;  // guarded by InodeTable
   std::vector<Name> names_;    // guarded by InodeTable
+  // Keeps a file in being that was made without a name, until it gets one: whoever has it by an O_PATH descriptor may
+  // open it when nobody else has it open, and no handle finds it then. Guarded by InodeTable.
+  UniqueFd unnamed_;
   Told told_;
 };
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 namespace flockfs {
 namespace {
@@ -81,10 +82,12 @@ Result<Found> InodeTable::lookup(const InodePtr& parent, const char* name, Uniqu
   if (parent->is_empty_mount()) return Error{ENOENT, {}};
   auto directory = parent->path_fd();
   if (!directory) return directory.error();
-  UniqueFd fd(::openat(directory->get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) return errno_error();
-  if (keep != nullptr) *keep = UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
-  return adopt(std::move(fd), parent, name);
+  UniqueFd reached(::openat(directory->get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!reached) return errno_error();
+  auto fd = source_.below_mirror(std::move(reached));
+  if (!fd) return fd.error();
+  if (keep != nullptr) *keep = UniqueFd(::fcntl(fd->get(), F_DUPFD_CLOEXEC, 0));
+  return adopt(*std::move(fd), parent, name);
 }
 
 Result<Found> InodeTable::adopt(UniqueFd fd, const InodePtr& parent, const char* name) {
@@ -101,7 +104,8 @@ Result<Found> InodeTable::adopt(UniqueFd fd, const InodePtr& parent, const char*
   }
   FileHandle handle;
   if (mount->handles) handle = handle_of(fd.get()).value_or(FileHandle{});
-  if (handle.empty() && (::fcntl(fd.get(), F_GETFL) & O_PATH) == 0) {
+  const bool unnamed = parent && *name == '\0';
+  if ((handle.empty() || unnamed) && (::fcntl(fd.get(), F_GETFL) & O_PATH) == 0) {
     // To be kept, so it must be O_PATH: an open file would hold leases, locks and the write count of the file.
     fd = UniqueFd(::open(ProcFdPath(fd.get()).c_str(), O_PATH | O_CLOEXEC));
     if (!fd) return errno_error();
@@ -116,8 +120,12 @@ Result<Found> InodeTable::adopt(UniqueFd fd, const InodePtr& parent, const char*
 InodePtr InodeTable::insert(const SourceMount& mount, UniqueFd fd, const struct stat& st, FileHandle handle,
                             const InodePtr& parent, const char* name) {
   std::string key = make_key(mount, handle, st);
+  const bool named = !parent || *name != '\0';
+  UniqueFd unnamed;
+  if (!handle.empty() && !named) std::swap(unnamed, fd);
   if (!handle.empty()) fd.reset();
   InodePtr fresh;  // made, and if unneeded destroyed, outside the mutex
+  Leftover leftover;
   MutexLock lock(mutex_);
   auto entry = inodes_.find(key);
   if (entry == inodes_.end()) {
@@ -129,7 +137,8 @@ InodePtr InodeTable::insert(const SourceMount& mount, UniqueFd fd, const struct 
   }
   InodePtr inode = entry->second;
   ++inode->lookups_;
-  if (parent && *name != '\0') note_name(*inode, parent, name);
+  if (!named) std::swap(inode->unnamed_, unnamed);
+  if (named && parent) note_name(*inode, parent, name, leftover);
   return inode;
 }
 
@@ -169,24 +178,34 @@ InodePtr InodeTable::find(int fd, const InodePtr& parent) const {
 }
 
 // REQUIRES: the mutex of the table. A directory has one name; a file's are bounded, the oldest go first.
-void InodeTable::note_name(Inode& inode, const InodePtr& parent, std::string_view name) {
+void InodeTable::note_name(Inode& inode, const InodePtr& parent, std::string_view name, Leftover& leftover) {
   auto& names = inode.names_;
   for (const Inode::Name& have : names) {
     if (have.parent == parent && have.name == name) return;
   }
-  if (inode.is_directory()) names.clear();
-  if (names.size() >= kMaxNames) names.erase(names.begin());
+  std::swap(inode.unnamed_, leftover.unnamed);
+  if (inode.is_directory()) names.swap(leftover.names);
+  if (names.size() >= kMaxNames) {
+    leftover.names.push_back(std::move(names.front()));
+    names.erase(names.begin());
+  }
   names.push_back({parent, std::string(name)});
 }
 
 void InodeTable::add_name(const InodePtr& inode, const InodePtr& parent, std::string_view name) {
+  Leftover leftover;
   MutexLock lock(mutex_);
-  note_name(*inode, parent, name);
+  note_name(*inode, parent, name, leftover);
 }
 
 void InodeTable::remove_name(const InodePtr& inode, const InodePtr& parent, std::string_view name) {
+  std::vector<Inode::Name> dropped;
   MutexLock lock(mutex_);
-  std::erase_if(inode->names_, [&](const Inode::Name& have) { return have.parent == parent && have.name == name; });
+  auto& names = inode->names_;
+  const auto gone = std::stable_partition(
+      names.begin(), names.end(), [&](const Inode::Name& have) { return have.parent != parent || have.name != name; });
+  dropped.assign(std::make_move_iterator(gone), std::make_move_iterator(names.end()));
+  names.erase(gone, names.end());
 }
 
 std::vector<Inode::Name> InodeTable::names(const Inode& inode) const {

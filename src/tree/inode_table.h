@@ -69,7 +69,12 @@ class InodeTable {
  private:
   InodePtr insert(const SourceMount& mount, UniqueFd fd, const struct stat& st, FileHandle handle,
                   const InodePtr& parent, const char* name);
-  static void note_name(Inode& inode, const InodePtr& parent, std::string_view name);
+  // What a change of names leaves over; it may close descriptors, so it ends when the mutex is free.
+  struct Leftover {
+    std::vector<Inode::Name> names;
+    UniqueFd unnamed;
+  };
+  static void note_name(Inode& inode, const InodePtr& parent, std::string_view name, Leftover& leftover);
   [[nodiscard]] bool reaches_root(const Inode* inode) const REQUIRES(mutex_);
   [[nodiscard]] std::string path_of(const Inode* inode) const REQUIRES(mutex_);
   [[nodiscard]] std::string where(const InodePtr& parent, const char* name) const;

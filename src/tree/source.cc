@@ -107,8 +107,9 @@ Status apply_attributes(int clone, const SourceOptions& options) {
   return {};
 }
 
-Result<UniqueFd> open_root(const SourceOptions& options) {
+Result<UniqueFd> open_root(const SourceOptions& options, bool& cloned) {
   UniqueFd clone(open_tree_clone(options.path.c_str()));
+  cloned = clone.valid();
   if (clone) {
     if (auto done = apply_attributes(clone.get(), options); !done) return done.error();
     return clone;
@@ -125,9 +126,9 @@ Result<UniqueFd> open_root(const SourceOptions& options) {
 }  // namespace
 
 Result<std::unique_ptr<Source>> Source::open(const SourceOptions& options) {
-  auto root = open_root(options);
-  if (!root) return root.error();
   std::unique_ptr<Source> source(new Source(options.path));
+  auto root = open_root(options, source->cloned_);
+  if (!root) return root.error();
   source->root_ = *std::move(root);
 
   struct statx info {};
@@ -157,8 +158,6 @@ std::unique_ptr<SourceMount> Source::probe_mount(int fd, std::uint64_t mount_id,
     mount->stacked = magic == kOverlayMagic;
     mount->open_may_wait = mount->remote || mount->stacked;
   }
-  const dev_t own = mirror_dev_;
-  if (own != 0 && dev == own) mount->empty = true;
   if (!mount->empty && S_ISDIR(mode)) {
     mount->dir = UniqueFd(::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     // A remote file system may forget what a handle meant, or cannot tell at once: there a descriptor is kept.
@@ -193,6 +192,22 @@ Result<const SourceMount*> Source::mount_of(int fd, std::uint64_t mount_id, dev_
               LogLine("empty").quoted("path", path_ + "/" + where).text("reason", "kernel_file_system"));
   }
   return mount;
+}
+
+void Source::set_mirror(dev_t dev, UniqueFd covered) {
+  mirror_dev_ = dev;
+  covered_ = std::move(covered);
+}
+
+Result<UniqueFd> Source::below_mirror(UniqueFd fd) const {
+  if (!covered_) return fd;
+  struct statx info {};  // the device is known without asking the file system
+  constexpr int kFlags = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC;
+  if (::statx(fd.get(), "", kFlags, STATX_MNT_ID, &info) != 0) return errno_error();
+  if (makedev(info.stx_dev_major, info.stx_dev_minor) != mirror_dev_) return fd;
+  UniqueFd below(::fcntl(covered_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!below) return errno_error();
+  return below;
 }
 
 // The first device is SOURCE's own and is shown as it is. Inode numbers of ordinary file systems stay below 2^48.

@@ -2,7 +2,6 @@
 
 #include <sys/types.h>
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -21,7 +20,7 @@ struct SourceMount {
   std::uint16_t index = 0;     // small number of this mount, part of each inode's key
   UniqueFd dir;                // the mount's root, O_RDONLY: what open_by_handle_at(2) wants; invalid: no handles here
   bool handles = false;        // files can be found again by handle: no descriptor is kept for an inode
-  bool empty = false;          // procfs and its like, or another mirror of this tree: shown as an empty directory
+  bool empty = false;          // procfs and its like: shown as an empty directory
   bool remote = false;         // not a file system of this machine's own disks or memory: its clock may not be ours
   bool open_may_wait =
       false;          // open(2) may wait for others whatever the flags: remote, or overlayfs, which may have such below
@@ -56,9 +55,13 @@ class Source {
   // file.
   ino_t shown_ino(dev_t dev, ino_t ino) const;
 
-  // The mirror's own device, once it is mounted: met below the source (possible only without a clone) it is shown
-  // empty.
-  void set_mirror_dev(dev_t dev) { mirror_dev_ = dev; }
+  // Whether mounts made from now on, the mirror itself included, exist in the source: without a clone they do.
+  [[nodiscard]] bool sees_later_mounts() const { return !cloned_; }
+  // REQUIRES: before any lookup. `dev` is the mirror's own device, `covered` the directory below it (O_PATH).
+  void set_mirror(dev_t dev, UniqueFd covered);
+  // What a lookup has reached (O_PATH); in place of the mirror's own root the directory below it. The mirror itself can
+  // be asked nothing, since we would wait for our own answer, and a descriptor of it would keep it mounted.
+  Result<UniqueFd> below_mirror(UniqueFd fd) const;
 
  private:
   explicit Source(std::string path) : path_(std::move(path)) {}
@@ -67,8 +70,10 @@ class Source {
 
   const std::string path_;
   UniqueFd root_;
+  bool cloned_ = false;
   const SourceMount* root_mount_ = nullptr;
-  std::atomic<dev_t> mirror_dev_{0};
+  dev_t mirror_dev_ = 0;
+  UniqueFd covered_;
 
   mutable Mutex mutex_;
   std::unordered_map<std::uint64_t, std::unique_ptr<SourceMount>> mounts_ GUARDED_BY(mutex_);

@@ -2,12 +2,9 @@
 // command in the background returns only when the mirror is usable.
 
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -98,17 +95,11 @@ TEST_F(CliTest, PathOfARuleOutsideTheSourceIsNamed) {
   }
 }
 
-// /dev with hardly anything in it, in a mount namespace of the program's own.
-void hide_dev_fuse() {
-  ::unshare(CLONE_NEWNS);
-  ::mount("tmpfs", "/dev", "tmpfs", 0, "mode=0755");
-  ::mknod("/dev/null", S_IFCHR | 0666, makedev(1, 3));
-  ::mknod("/dev/urandom", S_IFCHR | 0666, makedev(1, 9));
-}
-
 TEST_F(CliTest, MissingFuseDeviceIsNamed) {
-  expect_failure({"-f", source(), mnt()}, 1, {"/dev/fuse"}, {.before_exec = hide_dev_fuse});
-  expect_failure({source(), mnt()}, 1, {"/dev/fuse"}, {.before_exec = hide_dev_fuse});
+  const std::vector<std::string> words{"/dev/fuse", "No such file or directory", "modprobe fuse"};
+  const ProgramSetup setup{.before_exec = [] { cover_dev(FuseDevice::kMissing); }};
+  expect_failure({"-f", source(), mnt()}, 1, words, setup);
+  expect_failure({source(), mnt()}, 1, words, setup);
 }
 
 // The threads are started when the mount is there already.
@@ -124,7 +115,21 @@ TEST_F(CliTest, FailureAfterMountingLeavesNothingMounted) {
 }
 
 TEST_F(CliTest, UserWithoutThePrivilegeIsToldSo) {
-  expect_failure({"-f", source(), mnt()}, 1, {}, {.before_exec = [] { become_user(); }});
+  const ProgramSetup setup{.before_exec = [] {
+    cover_dev(FuseDevice::kForAll);
+    become_user();
+  }};
+  expect_failure({"-f", source(), mnt()}, 1, {mnt(), "Operation not permitted"}, setup);
+  expect_failure({source(), mnt()}, 1, {mnt(), "Operation not permitted"}, setup);
+}
+
+TEST_F(CliTest, UserWhoMayNotOpenTheDeviceIsToldSo) {
+  const ProgramSetup setup{.before_exec = [] {
+    cover_dev(FuseDevice::kForAll);
+    ::chmod("/dev/fuse", 0600);
+    become_user();
+  }};
+  expect_failure({"-f", source(), mnt()}, 1, {"/dev/fuse", "Permission denied"}, setup);
 }
 
 TEST_F(CliTest, HelpFitsEightyColumnsAndNamesEveryOption) {

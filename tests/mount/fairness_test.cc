@@ -15,15 +15,16 @@
 namespace flockfs::test {
 namespace {
 
-class FairnessTest : public MirrorTest {
+class FairnessTest : public PassthroughTest {
  protected:
   void SetUp() override {
     write_file(source("f"), "contents");
     mount();
   }
 };
+INSTANTIATE_TEST_SUITE_P(Mount, FairnessTest, BothPassthroughs(), passthrough_name);
 
-TEST_F(FairnessTest, ReaderDoesNotPassAWaitingWriter) {
+TEST_P(FairnessTest, ReaderDoesNotPassAWaitingWriter) {
   Opener first(mnt("f"), O_RDONLY);
   ASSERT_TRUE(first.opens());
   Opener writer(mnt("f"), O_RDWR);
@@ -39,7 +40,7 @@ TEST_F(FairnessTest, ReaderDoesNotPassAWaitingWriter) {
   second.close();
 }
 
-TEST_F(FairnessTest, WritersAreServedInTheOrderOfTheirComing) {
+TEST_P(FairnessTest, WritersAreServedInTheOrderOfTheirComing) {
   Opener first(mnt("f"), O_RDWR);
   ASSERT_TRUE(first.opens());
   Opener second(mnt("f"), O_RDWR);
@@ -54,7 +55,7 @@ TEST_F(FairnessTest, WritersAreServedInTheOrderOfTheirComing) {
   third.close();
 }
 
-TEST_F(FairnessTest, ReadersBehindTheWriterAreLetInTogether) {
+TEST_P(FairnessTest, ReadersBehindTheWriterAreLetInTogether) {
   Opener writer(mnt("f"), O_RDWR);
   ASSERT_TRUE(writer.opens());
   Opener first(mnt("f"), O_RDONLY);
@@ -69,7 +70,7 @@ TEST_F(FairnessTest, ReadersBehindTheWriterAreLetInTogether) {
   second.close();
 }
 
-TEST_F(FairnessTest, WriterWhoseWaitIsEndedNoLongerHoldsUpReaders) {
+TEST_P(FairnessTest, WriterWhoseWaitIsEndedNoLongerHoldsUpReaders) {
   Opener first(mnt("f"), O_RDONLY);
   ASSERT_TRUE(first.opens());
   Opener writer(mnt("f"), O_RDWR);
@@ -105,7 +106,7 @@ class OverlappingReaders {
   Crowd crowd_;
 };
 
-TEST_F(FairnessTest, WritersOnMirrorAndSourceGetThroughEightOverlappingReaders) {
+TEST_P(FairnessTest, WritersOnMirrorAndSourceGetThroughEightOverlappingReaders) {
   const OverlappingReaders readers(mnt("f"));
   ASSERT_TRUE(log().wait_for_count({.event = "lock", .path = source("f")}, 8));
   // They do overlap: whoever only tries never gets it.
@@ -129,7 +130,7 @@ TEST_F(FairnessTest, WritersOnMirrorAndSourceGetThroughEightOverlappingReaders) 
   }
 }
 
-TEST_F(FairnessTest, WritersOnMirrorAndSourceAtTheSameTimeGetThrough) {
+TEST_P(FairnessTest, WritersOnMirrorAndSourceAtTheSameTimeGetThrough) {
   const OverlappingReaders readers(mnt("f"));
   ASSERT_TRUE(log().wait_for_count({.event = "lock", .path = source("f")}, 8));
   const Stopwatch watch;

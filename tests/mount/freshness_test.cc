@@ -302,6 +302,31 @@ TEST_P(FreshnessTest, UnlinkedOpenFileCanBeReopenedThroughProc) {
   }));
 }
 
+// One that never had a name, and that only an O_PATH descriptor keeps alive between its opens.
+TEST_P(FreshnessTest, FileThatNeverHadANameCanBeReopenedThroughProc) {
+  mount_with_long_caches();
+  Child child([&](Peer& test) {
+    UniqueFd fd = open_file(mnt(), O_TMPFILE | O_RDWR, 0600);
+    ASSERT_EQ(::write(fd.get(), "contents", 8), 8);
+    const UniqueFd path(::open(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), O_PATH | O_CLOEXEC));
+    ASSERT_TRUE(path.valid());
+    fd.reset();
+    ASSERT_TRUE(log().wait_for({.event = "unlock"})) << "the mirror still has it open";
+    const UniqueFd again = open_file("/proc/self/fd/" + std::to_string(path.get()), O_RDONLY);
+    expect_contents(again.get(), "contents");
+    // Its lock cannot be seen from outside before it has a name.
+    const std::string self = "/proc/self/fd/" + std::to_string(again.get());
+    ASSERT_EQ(::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, mnt("named").c_str(), AT_SYMLINK_FOLLOW), 0);
+    test.say("named");
+    test.await("close");
+  });
+  ASSERT_TRUE(child.says("named"));
+  EXPECT_EQ(source_lock(source("named")), LockSeen::kShared);
+  child.say("close");
+  EXPECT_TRUE(child.ends_well());
+  EXPECT_TRUE(becomes_free(source("named")));
+}
+
 TEST_P(FreshnessTest, StatWithoutOpenIsNoOlderThanTheCache) {
   write_file(source("f"), "one");
   mount({.options = {"attr_timeout=0", "entry_timeout=0"}});

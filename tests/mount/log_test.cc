@@ -164,6 +164,27 @@ TEST_F(LogTest, LevelInfoLeavesOutTheEverydayDecisions) {
   EXPECT_EQ(log().count({.event = "wait"}), 1u);
 }
 
+TEST_F(LogTest, WaitNamesAllWhoHoldTheLockThroughTheMirror) {
+  write_file(source("g"), "other");
+  mount();
+  Opener first(mnt("f"), O_RDONLY);
+  Opener second(mnt("f"), O_RDONLY);
+  Opener elsewhere(mnt("g"), O_RDONLY);
+  ASSERT_TRUE(first.opens() && second.opens() && elsewhere.opens());
+  Opener writer(mnt("f"), O_RDWR);
+  const auto entry = log().wait_for({.event = "wait", .path = source("f"), .pid = writer.pid(), .mode = "exclusive"});
+  ASSERT_TRUE(entry) << log().text();
+  const std::string one = std::to_string(first.pid());
+  const std::string other = std::to_string(second.pid());
+  const std::string blocked_by = entry->get("blocked_by");
+  EXPECT_TRUE(blocked_by == one + "," + other || blocked_by == other + "," + one) << entry->line;
+  first.close();
+  second.close();
+  ASSERT_TRUE(writer.opens());
+  writer.close();
+  elsewhere.close();
+}
+
 TEST_F(LogTest, LongHoldIsWarnedOfOnceAndShortOnesAreNot) {
   mount({.options = {"hold_warn=200", "log_level=warning"}});
   EXPECT_TRUE(in_child([&] { EXPECT_EQ(read_file(mnt("f")), "contents"); }));

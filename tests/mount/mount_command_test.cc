@@ -112,27 +112,62 @@ TEST_F(MountCommandTest, MountAllMountsIt) {
   expect_mirror(source(), mnt());
 }
 
+// As fstab(5) has it, and with a backslash before the commas of an option's value.
+std::string escaped_for_fstab(const std::string& path) {
+  std::string text;
+  for (const char c : path) text += c == ' ' ? "\\040" : c == ',' ? "\\134," : std::string(1, c);
+  return text;
+}
+
 TEST_F(MountCommandTest, AwkwardNamesWorkInFstab) {
-  const std::string from = tree() / "a source, with -everything";
+  const std::string from = tree() / "a source with -everything";
   const std::string to = tree() / "-a mountpoint";
   make_dir(from);
   make_dir(to);
+  make_dir(from + "/x, y");
+  write_file(from + "/x, y/below", "contents");
   write_file(from + "/f", "contents");
-  const auto escaped = [](const std::string& path) {
-    std::string text;
-    for (const char c : path) text += c == ' ' ? "\\040" : std::string(1, c);
-    return text;
-  };
   const std::string fstab = tree() / "fstab";
-  write_file(fstab, escaped(from) + " " + escaped(to) + " flockfs prefix=" + escaped(from) + "\\134,\\040not 0 0\n");
-  // The prefix is not below the source: a way to see in the message that blank and comma arrived as they are.
-  const auto refused = run_mount({"--fstab", fstab, to});
-  EXPECT_NE(refused.exit_code, 0);
-  EXPECT_FALSE(find_mount(to));
-  write_file(fstab, escaped(from) + " " + escaped(to) + " flockfs ro,rw 0 0\n");
+  const std::string log_file = tree() / "log";
+  const std::string line = escaped_for_fstab(from) + " " + escaped_for_fstab(to) + " flockfs ";
+  write_file(fstab, line + "prefix=" + escaped_for_fstab(from + "/x, y") + ",debug,log_file=" + log_file + " 0 0\n");
   const auto result = run_mount({"--fstab", fstab, to});
   ASSERT_EQ(result.exit_code, 0) << result;
-  expect_mirror(from, to);
+  ASSERT_TRUE(find_mount(to) && find_daemon(to));
+  {
+    const Guardian guardian(find_mount(to)->minor, to, *find_daemon(to), Millis(60000));
+    Opener below(to + "/x, y/below", O_RDWR);
+    ASSERT_TRUE(below.opens());
+    EXPECT_EQ(source_lock(from + "/x, y/below"), LockSeen::kExclusive);
+    below.close();
+    Opener elsewhere(to + "/f", O_RDWR);
+    ASSERT_TRUE(elsewhere.opens());
+    EXPECT_EQ(source_lock(from + "/f"), LockSeen::kFree);
+    elsewhere.close();
+    const LogReader log(log_file);
+    EXPECT_TRUE(log.wait_for({.event = "pass", .path = from + "/f", .reason = "prefix"})) << log.text();
+    EXPECT_EQ(umount(to), 0);
+    EXPECT_TRUE(eventually([&] { return !find_daemon(to); }));
+  }
+  // Without its second half it is another path, which says that blank and comma have arrived as they are.
+  write_file(fstab, line + "prefix=/elsewhere" + escaped_for_fstab("/x, y") + " 0 0\n");
+  const auto refused = run_mount({"--fstab", fstab, to});
+  EXPECT_EQ(refused.exit_code, 1) << refused;
+  EXPECT_NE(refused.err.find("'/elsewhere/x, y' is outside SOURCE '" + from + "'"), std::string::npos) << refused;
+  EXPECT_FALSE(find_mount(to));
+}
+
+TEST_F(MountCommandTest, SourceWithACommaWorksInFstab) {
+  const std::string from = tree() / "a source, with -everything";
+  make_dir(from);
+  write_file(from + "/f", "contents");
+  const std::string fstab = tree() / "fstab";
+  std::string name = from;
+  for (auto at = name.find(' '); at != std::string::npos; at = name.find(' ')) name.replace(at, 1, "\\040");
+  write_file(fstab, name + " " + mnt() + " flockfs ro,rw 0 0\n");
+  const auto result = run_mount({"--fstab", fstab, mnt()});
+  ASSERT_EQ(result.exit_code, 0) << result;
+  expect_mirror(from, mnt());
 }
 
 TEST_F(MountCommandTest, OperandsWithALeadingDashWork) {

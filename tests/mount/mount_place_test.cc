@@ -5,12 +5,15 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <memory>
 #include <string>
 
+#include "harness/connection.h"
+#include "harness/faults.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
 #include "harness/watcher.h"
@@ -125,6 +128,60 @@ TEST_P(MountPlaceTest, TwoMirrorsOverTheSameSourceStack) {
   EXPECT_EQ(source_lock(side + "/d/f"), LockSeen::kShared);
   opener.close();
   EXPECT_TRUE(becomes_free(side + "/d/f"));
+}
+
+// Without the privilege for open_tree(2) there is no detached clone to work on, and the mirror meets itself below its
+// source.
+class PlainSourceTest : public MountPlaceTest {
+ protected:
+  static MirrorSetup without_open_tree() {
+    MirrorSetup setup;
+    setup.program.before_exec = [] { make_call_fail(SYS_open_tree, EPERM); };
+    return setup;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Mount, PlainSourceTest, BothPassthroughs(), passthrough_name);
+
+// The directory that the mirror covers is shown as it is below the mirror, and nobody asks the mirror itself, which has
+// but one thread here, and nothing cached. What asks it also keeps it from being unmounted.
+TEST_P(PlainSourceTest, InsideTheSourceDoesNotRecurse) {
+  make_dir(source("d/mnt"), 0750);
+  const std::string inside = source("d/mnt");
+  MirrorSetup setup = without_open_tree();
+  setup.options = {"threads=1", "attr_timeout=0", "entry_timeout=0"};
+  adapt(setup);
+  MountedMirror mirror(source(), inside, folder("scratch1"), setup);
+  const auto found = run_program({"find", inside});
+  EXPECT_EQ(found.exit_code, 0) << found;
+  EXPECT_EQ(found.out.size(), (inside + "\n" + inside + "/d\n" + inside + "/d/f\n" + inside + "/d/mnt\n").size());
+  EXPECT_TRUE(in_child([&] {
+    EXPECT_EQ(list_dir(inside + "/d"), (std::vector<std::string>{"f", "mnt"}));
+    EXPECT_TRUE(list_dir(inside + "/d/mnt").empty());
+    EXPECT_EQ(stat_of(inside + "/d/mnt").st_mode & 07777, 0750u);
+    EXPECT_FALSE(exists(inside + "/d/mnt/d"));
+    EXPECT_EQ(read_file(inside + "/d/f"), "contents");
+  }));
+  ForeignLock foreign(source("d/f"), LOCK_EX);
+  Opener opener(inside + "/d/f", O_RDWR);
+  ASSERT_TRUE(mirror.waits(opener.pid()));
+  foreign.release();
+  ASSERT_TRUE(opener.opens());
+  EXPECT_EQ(source_lock(source("d/f")), LockSeen::kExclusive);
+  opener.close();
+  EXPECT_TRUE(becomes_free(source("d/f")));
+  mirror.stop();  // and so says if it cannot be unmounted
+}
+
+TEST_P(PlainSourceTest, ReadOnlyThatCannotBeKeptIsRefused) {
+  for (const std::string option : {"ro", "noatime"}) {
+    const auto result =
+        run_program({flockfs_program(), "-f", "-o", option, source(), mnt()}, without_open_tree().program);
+    EXPECT_EQ(result.exit_code, 1) << result;
+    for (const std::string& word : {option, source(), std::string("Operation not permitted")}) {
+      EXPECT_NE(result.err.find(word), std::string::npos) << word << "\n" << result;
+    }
+    EXPECT_FALSE(find_mount(mnt()));
+  }
 }
 
 }  // namespace

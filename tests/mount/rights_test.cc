@@ -5,10 +5,12 @@
 #include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <sstream>
@@ -17,6 +19,7 @@
 
 #include "harness/mirror_test.h"
 #include "harness/program.h"
+#include "harness/tracer.h"
 #include "harness/users.h"
 
 namespace flockfs::test {
@@ -187,35 +190,12 @@ TEST_P(RightsTest, SetIdProgramsDoNotGetTheirOwnersIdentity) {
   EXPECT_EQ(result.out, std::to_string(kStranger) + "\n") << result;
 }
 
-// Counts what the daemon asks for while `work` runs. Fails the test if strace cannot attach.
-std::size_t getxattr_calls(pid_t daemon, const std::string& report, const std::function<void()>& work) {
-  Program strace({"strace", "-f", "-q", "-o", report, "-e", "trace=getxattr,lgetxattr,fgetxattr,kill", "-p",
-                  std::to_string(daemon)});
-  const auto attached = [&] {
-    for (const std::string& thread : list_dir("/proc/" + std::to_string(daemon) + "/task")) {
-      const std::string status = read_file("/proc/" + std::to_string(daemon) + "/task/" + thread + "/status");
-      if (status.find("TracerPid:\t0") != std::string::npos) return false;
-    }
-    return true;
-  };
-  EXPECT_TRUE(eventually(attached)) << strace.err();
-  work();
-  strace.process().signal(SIGINT);
-  EXPECT_NE(strace.exit_code(), -1);
-  std::istringstream lines(read_file(report));
-  std::size_t count = 0;
-  for (std::string line; std::getline(lines, line);) {
-    if (line.find("getxattr") != std::string::npos) ++count;
-  }
-  return count;
-}
-
 TEST_P(RightsTest, ThousandWritesAskForNoAttributeEach) {
   if (find_program("strace").empty()) GTEST_SKIP() << "no strace here";
   write_file(source("f"), "");
   ASSERT_EQ(::chmod(source("f").c_str(), 0666), 0);
   MirrorSetup setup;
-  setup.program.environment.emplace_back("LSAN_OPTIONS=detect_leaks=0");  // it cannot run in a traced process
+  setup.program.environment.emplace_back(kTraceable);
   mount(setup);
   Child writer([&](Peer& test) {
     become_user();
@@ -228,14 +208,59 @@ TEST_P(RightsTest, ThousandWritesAskForNoAttributeEach) {
     test.await("end");
   });
   ASSERT_TRUE(writer.says("open"));
-  const std::size_t calls = getxattr_calls(mirror().daemon(), tree() / "strace.out", [&] {
-    writer.say("write");
-    EXPECT_TRUE(writer.says("written", kPatience * 4));
-  });
+  Tracer tracer(mirror().daemon(), {"-e", "trace=getxattr,lgetxattr,fgetxattr,kill"}, tree() / "strace.out");
+  writer.say("write");
+  EXPECT_TRUE(writer.says("written", kPatience * 4));
+  std::istringstream lines(tracer.stop());
+  std::size_t calls = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("getxattr") != std::string::npos) ++calls;
+  }
   EXPECT_LT(calls, 10u);
   writer.say("end");
   EXPECT_TRUE(writer.ends_well());
   EXPECT_EQ(stat_of(source("f")).st_size, 4096 * 1000);
+}
+
+// How much a stranger can write into a new file before the file system is full; the file is removed again.
+off_t room_for_a_stranger(const std::string& path) {
+  off_t size = -1;
+  Child child([&](Peer& test) {
+    become_user();
+    const UniqueFd fd = open_file(path, O_WRONLY | O_CREAT | O_EXCL);
+    const std::string block(16 * 1024, 'x');
+    while (::write(fd.get(), block.data(), block.size()) > 0) {
+    }
+    EXPECT_EQ(errno, ENOSPC);
+    test.say(std::to_string(stat_of(path).st_size));
+    EXPECT_EQ(::unlink(path.c_str()), 0);
+  });
+  if (const auto said = child.hear(kPatience * 4)) size = std::stol(*said);
+  EXPECT_TRUE(child.ends_well());
+  return size;
+}
+
+// What the file system keeps for root, the daemon, which is root, may use, and so may the kernel on its behalf.
+TEST_P(RightsTest, ReserveForRootIsNotGivenToStrangers) {
+  const std::string image = tree() / "image";
+  write_file(image, "");
+  ASSERT_EQ(::truncate(image.c_str(), 64 << 20), 0);
+  const auto made = run_program({"mkfs.ext4", "-q", "-m", "50", image}, {}, kPatience * 2);
+  ASSERT_EQ(made.exit_code, 0) << made;
+  const auto mounted = run_program({"mount", "-o", "loop", image, source()});
+  if (mounted.exit_code != 0) GTEST_SKIP() << "no loop devices here: " << mounted;
+  ASSERT_EQ(::chmod(source().c_str(), 0777), 0);
+  mount();
+  struct statvfs space {};
+  ASSERT_EQ(::statvfs(source().c_str(), &space), 0);
+  const auto left_for = [&](fsblkcnt_t blocks) { return static_cast<off_t>(blocks * space.f_frsize); };
+  const off_t reserve = left_for(space.f_bfree - space.f_bavail);
+  ASSERT_GT(reserve, 16 << 20);
+  const off_t natively = room_for_a_stranger(source("native"));
+  EXPECT_LT(std::abs(natively - left_for(space.f_bavail)), 2 << 20) << natively;
+  const off_t mirrored = room_for_a_stranger(mnt("mirrored"));
+  EXPECT_LT(std::abs(mirrored - natively), 1 << 20)
+      << mirrored << " bytes, natively " << natively << ", the reserve " << reserve;
 }
 
 }  // namespace

@@ -206,5 +206,28 @@ TEST_P(SourceKindTest, FileOfALowerLayerIsLockedAndChanged) {
   EXPECT_EQ(read_file(source("from-below")), "CONTENTS");
 }
 
+class KernelFilesTest : public MirrorTest {};
+
+// What the kernel shows as files means nothing in a backup, and opening it can act.
+TEST_F(KernelFilesTest, FileSystemsOfTheKernelAreShownEmptyAndNamedOnce) {
+  make_dir(source("d"));
+  make_dir(source("d/p"));
+  ASSERT_EQ(::mount("/proc", source("d/p").c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_FALSE(list_dir(source("d/p")).empty());
+  mount();
+  EXPECT_TRUE(in_child([&] {
+    for (int round = 0; round < 2; ++round) {
+      EXPECT_EQ(list_dir(mnt("d")), std::vector<std::string>{"p"});
+      EXPECT_EQ(list_dir(mnt("d/p")), std::vector<std::string>{});
+      EXPECT_EQ(open_error(mnt("d/p/version"), O_RDONLY), ENOENT);
+      EXPECT_NE(open_error(mnt("d/p/new"), O_WRONLY | O_CREAT), 0);
+    }
+  }));
+  const auto lines = log().matching({.event = "empty"});
+  ASSERT_EQ(lines.size(), 1u) << log().text();
+  EXPECT_EQ(lines[0].get("path"), source("d/p"));
+  EXPECT_EQ(lines[0].get("reason"), "kernel_file_system");
+}
+
 }  // namespace
 }  // namespace flockfs::test

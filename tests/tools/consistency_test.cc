@@ -16,7 +16,7 @@ constexpr int kFiles = 20;
 constexpr int kWriters = 3;
 constexpr int kPlainMost = 200;  // archives of the plain source, until one is torn
 
-class ConsistencyTest : public MirrorTest {
+class ConsistencyTest : public PassthroughTest {
  protected:
   ConsistencyTest() {
     for (int number = 0; number < kFiles; ++number) make_stamped_file(file(number), {0, 16});
@@ -59,7 +59,9 @@ class ConsistencyTest : public MirrorTest {
   }
 };
 
-TEST_F(ConsistencyTest, NoFileIsTornInArchivesOfTheMirror) {
+INSTANTIATE_TEST_SUITE_P(Tools, ConsistencyTest, BothPassthroughs(), passthrough_name);
+
+TEST_P(ConsistencyTest, NoFileIsTornInArchivesOfTheMirror) {
   mount();
   const auto writers = start_writers();
   const std::string archive = folder("archives") + "/tar";
@@ -72,7 +74,10 @@ TEST_F(ConsistencyTest, NoFileIsTornInArchivesOfTheMirror) {
   EXPECT_GT(log().count({.event = "wait"}), 0U) << "tar never met a writer: this run proves nothing";
 }
 
-TEST_F(ConsistencyTest, FilesAreTornInArchivesOfThePlainSource) {
+// Without a mirror, so once is enough.
+class PlainSourceTest : public ConsistencyTest {};
+
+TEST_F(PlainSourceTest, FilesAreTornInArchivesOfThePlainSource) {
   const auto writers = start_writers();
   const std::string archive = folder("archives") + "/tar";
   for (int run = 0; run < kPlainMost; ++run) {

@@ -3,8 +3,12 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 #include <array>
 #include <cerrno>
@@ -37,6 +41,19 @@ sock_filter skip_unless_set(int bits, unsigned char steps) {
 void make_call_fail(int call_number, int error) {
   install(std::array{load(offsetof(seccomp_data, nr)), skip_unless_equal(call_number, 1),
                      answer(SECCOMP_RET_ERRNO | static_cast<unsigned>(error)), answer(SECCOMP_RET_ALLOW)});
+}
+
+void cover_dev(FuseDevice fuse) {
+  const auto require = [](int result, const char* what) {
+    if (result != 0) throw std::system_error(errno, std::generic_category(), what);
+  };
+  require(::unshare(CLONE_NEWNS), "unshare");
+  require(::mount("tmpfs", "/dev", "tmpfs", 0, "mode=0755"), "mount on /dev");
+  const mode_t mask = ::umask(0);
+  require(::mknod("/dev/null", S_IFCHR | 0666, makedev(1, 3)), "mknod");
+  require(::mknod("/dev/urandom", S_IFCHR | 0666, makedev(1, 9)), "mknod");
+  if (fuse == FuseDevice::kForAll) require(::mknod("/dev/fuse", S_IFCHR | 0666, makedev(10, 229)), "mknod");
+  ::umask(mask);
 }
 
 void make_tmpfile_fail() {

@@ -25,6 +25,7 @@
 //   log_reader.h      the daemon's log while it is being written
 //   lockless_fs.h     a file system without locks
 //   connection.h      the mount table, and aborting FUSE connections
+//   tracer.h          strace(1) attached to the daemon
 //   guardian.h        the process that cleans up when a test hangs or dies
 //   mounted_mirror.h  a running daemon and its mount (this file)
 //   mirror_test.h     the fixtures
@@ -38,6 +39,8 @@ std::ostream& operator<<(std::ostream& out, Passthrough passthrough);
 
 [[nodiscard]] std::string flockfs_program();
 [[nodiscard]] std::string mount_helper_program();
+// Where this test was built, with all programs.
+[[nodiscard]] std::string build_directory();
 
 struct MirrorSetup {
   std::vector<std::string> options{};    // each as `-o OPTION`

@@ -14,4 +14,8 @@ inline constexpr gid_t kTeam = 5555;  // a supplementary group for the tests tha
 // Makes the calling process (a child of the test) this user for good, without any capability. Throws if it cannot.
 void become_user(uid_t uid = kStranger, gid_t gid = kStrangerGroup, const std::vector<gid_t>& groups = {});
 
+// Then: a user and a mount namespace of its own, as `unshare --user --map-current-user --keep-caps --mount` makes them.
+// The user is still itself there, and has all capabilities, which programs that it starts inherit.
+void enter_own_namespaces();
+
 }  // namespace flockfs::test

@@ -120,6 +120,31 @@ TEST_F(InodeTableTest, AFileWithoutANameSaysSo) {
   EXPECT_EQ(table_->path(*found->inode), dir_ + " (deleted)");
 }
 
+// What the table holds is closed with the descriptor that it was given: the file lives by the table alone.
+TEST_F(InodeTableTest, AFileThatHasNoNameYetIsKeptInBeing) {
+  UniqueFd fd(::openat(source_->root_fd(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  ASSERT_TRUE(fd.valid());
+  auto found = table_->adopt(std::move(fd), table_->root(), "");
+  ASSERT_TRUE(found.ok());
+  EXPECT_TRUE(found->inode->open(O_RDONLY).ok());
+  EXPECT_TRUE(found->inode->path_fd().ok());
+}
+
+TEST_F(InodeTableTest, AFileThatGotANameIsKeptNoLonger) {
+  if (!source_->root_mount().handles) GTEST_SKIP() << "no handles here: every file is kept";
+  UniqueFd fd(::openat(source_->root_fd(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  auto found = table_->adopt(std::move(fd), table_->root(), "");
+  ASSERT_TRUE(found.ok());
+  {
+    auto path = found->inode->path_fd();
+    const int made = ::linkat(AT_FDCWD, ProcFdPath(path->get()).c_str(), source_->root_fd(), "a", AT_SYMLINK_FOLLOW);
+    ASSERT_EQ(made, 0);
+  }
+  EXPECT_EQ(look("a").inode, found->inode);
+  ASSERT_EQ(::unlink(at("a").c_str()), 0);
+  EXPECT_EQ(found->inode->open(O_RDONLY).error().code, ESTALE);
+}
+
 TEST_F(InodeTableTest, FindCountsNoLookup) {
   write("a", "x");
   const UniqueFd fd(::openat(source_->root_fd(), "a", O_PATH | O_CLOEXEC));
