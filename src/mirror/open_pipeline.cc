@@ -337,7 +337,7 @@ Result<Found> OpenPipeline::lookup(pid_t tid, const InodePtr& parent, const char
   if (found) {
     retries_.keep(tid, std::move(keep));
   } else {
-    retries_.forget(tid);
+    retries_.found_nothing(tid);
   }
   return found;
 }

@@ -86,7 +86,7 @@ class OpenPipeline {
   // `unlocked`: why, if it has no lock although the filter selected it.
   void note_granted(OpenFile& file, const FilterDecision& decision, std::string_view unlocked, Duration waited);
   Result<UniqueFd> open_present(int directory, const char* name, int flags, const Caller& caller,
-                                const BeforeVisible& take);
+                                const BeforeVisible& take, bool strict);
   struct Truncation;
   enum class MayWait : std::uint8_t { kNo, kYes };
   Status truncate_patiently(Truncation& truncation);

@@ -10,6 +10,8 @@ constexpr Duration kAnswered = std::chrono::seconds(5);
 // For an ESTALE that may have been another system call's than the open that comes next.
 constexpr Duration kSameCall = std::chrono::milliseconds(500);
 constexpr Duration kLookedUp = std::chrono::seconds(1);
+constexpr Duration kMissed = std::chrono::milliseconds(200);
+constexpr int kMostMisses = 2;
 constexpr Duration kSameCallOfWriter = std::chrono::milliseconds(5);
 
 TimePoint now() { return SteadyClock().now(); }
@@ -35,7 +37,7 @@ void Retries::remember(pid_t tid, const InodePtr& inode, std::vector<Inode::Name
   const TimePoint at = now();
   const bool open = first == First::kOpen;
   stale_.insert_or_assign(tid, Stale{inode, std::move(names), at + (open ? kAnswered : kSameCall),
-                                     at + (open ? kAnswered : kSameCallOfWriter), UniqueFd{}});
+                                     at + (open ? kAnswered : kSameCallOfWriter), UniqueFd{}, 0});
   size_ = stale_.size();
 }
 
@@ -49,6 +51,7 @@ bool Retries::take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>
   stale_.erase(entry);
   size_ = stale_.size();
   lock.unlock();
+  if (stale.misses >= kMostMisses && inode != nullptr) return false;
   if ((mode == LockMode::kShared ? stale.until : stale.until_for_writers) < now()) return false;
   if (inode != nullptr && stale.inode.get() == inode) return true;
   return std::any_of(names.begin(), names.end(), [&](const Inode::Name& name) {
@@ -75,15 +78,15 @@ bool Retries::awaited(pid_t tid, const InodePtr& parent, const char* name) {
   return true;
 }
 
-void Retries::forget(pid_t tid) {
-  Stale stale;
+void Retries::found_nothing(pid_t tid) {
   MutexLock lock(mutex_);
   auto entry = stale_.find(tid);
-  if (entry == stale_.end()) return;
-  stale = std::move(entry->second);
-  stale_.erase(entry);
-  size_ = stale_.size();
-  lock.unlock();
+  if (entry != stale_.end()) {
+    ++entry->second.misses;
+    const TimePoint soon = now() + kMissed;
+    entry->second.until = std::min(entry->second.until, soon);
+    entry->second.until_for_writers = std::min(entry->second.until_for_writers, soon);
+  }
 }
 
 void Retries::keep(pid_t tid, UniqueFd fd) {

@@ -42,8 +42,9 @@ class Retries {
   // descriptor of it.
   [[nodiscard]] bool awaited(pid_t tid, const InodePtr& parent, const char* name);
   void keep(pid_t tid, UniqueFd fd);
-  // That lookup has found nothing: there will be no second try.
-  void forget(pid_t tid);
+  // That lookup has found nothing. The kernel may look once more at once, since the first look was for what it had
+  // (fuse_dentry_revalidate()); if there is nothing again, a second try can only be a CREATE.
+  void found_nothing(pid_t tid);
 
  private:
   struct Stale {
@@ -52,6 +53,7 @@ class Retries {
     TimePoint until;
     TimePoint until_for_writers;
     UniqueFd kept;  // O_PATH
+    int misses = 0;
   };
   static constexpr std::size_t kMost = 4096;
 

@@ -78,14 +78,28 @@ TEST_F(RetriesTest, WhatTheLookupInBetweenFoundStaysOpenable) {
   EXPECT_TRUE(second->inode->open(O_RDONLY).ok());
 }
 
-TEST_F(RetriesTest, ALookupThatFindsNothingEndsIt) {
+TEST_F(RetriesTest, AfterLookupsThatFindNothingOnlyCreateIsASecondTry) {
   write("a", "x");
   const InodePtr inode = look("a").inode;
   retries_.remember(kThread, inode, table_->names(*inode));
   EXPECT_TRUE(retries_.awaited(kThread, table_->root(), "a"));
-  retries_.forget(kThread);
-  EXPECT_FALSE(retries_.awaited(kThread, table_->root(), "a"));
+  retries_.found_nothing(kThread);
+  retries_.found_nothing(kThread);
+  EXPECT_TRUE(retries_.take_name(kThread, table_->root(), "a"));
+  retries_.remember(kThread, inode, table_->names(*inode));
+  retries_.found_nothing(kThread);
+  retries_.found_nothing(kThread);
   EXPECT_FALSE(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kShared));
+}
+
+// The kernel looked for what it had, and then for what is there.
+TEST_F(RetriesTest, ALookupThatFindsAfterOneThatDidNotLeadsToTheSecondTry) {
+  write("a", "x");
+  const InodePtr inode = look("a").inode;
+  retries_.remember(kThread, inode, table_->names(*inode));
+  retries_.found_nothing(kThread);
+  EXPECT_TRUE(retries_.awaited(kThread, table_->root(), "a"));
+  EXPECT_TRUE(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kExclusive));
 }
 
 }  // namespace
