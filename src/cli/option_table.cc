@@ -86,6 +86,17 @@ Status set_passthrough(std::string_view value, CommandLine& out) {
   return set_choice<bool>(value, {"auto", true}, {"off", false}, out.mirror.passthrough);
 }
 
+Status set_lock(std::string_view value, CommandLine& out) {
+  constexpr std::array<std::pair<std::string_view, LockKind>, 3> kKinds{
+      {{"flock", LockKind::kFlock}, {"ofd", LockKind::kOfd}, {"flock+ofd", LockKind::kFlockAndOfd}}};
+  for (const auto& [name, kind] : kKinds) {
+    if (name != value) continue;
+    out.mirror.lock = kind;
+    return {};
+  }
+  return invalid(value, "none of flock, ofd, flock+ofd");
+}
+
 Status set_log_level(std::string_view value, CommandLine& out) {
   constexpr std::array<std::pair<std::string_view, LogLevel>, 4> kLevels{{{"error", LogLevel::kError},
                                                                           {"warning", LogLevel::kWarning},
@@ -119,6 +130,8 @@ constexpr std::array kOptions{
                [](std::string_view value, CommandLine& out) { return add_path(value, out.mirror.prefixes); }},
     OptionSpec{"exclude", 0, "PATH", "none", "do not lock PATH and below", kLocking, kEverywhere, kAdds,
                [](std::string_view value, CommandLine& out) { return add_path(value, out.mirror.excludes); }},
+    OptionSpec{"lock", 0, "WHICH", "flock", "flock, ofd (fcntl users see it) or flock+ofd", kLocking, kEverywhere,
+               kLastWins, set_lock},
     OptionSpec{"timeout", 0, "TIME", "-1, for ever", "wait for a lock so long, 0: try once", kLocking, kEverywhere,
                kLastWins, set_timeout},
     OptionSpec{"on_timeout", 0, "WHAT", "fail", "then: fail, or unlocked (open without)", kLocking, kEverywhere,

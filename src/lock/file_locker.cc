@@ -1,8 +1,13 @@
 #include "lock/file_locker.h"
 
+#include <fcntl.h>
 #include <sys/file.h>
+#include <time.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <random>
+#include <utility>
 
 namespace flockfs {
 
@@ -18,6 +23,34 @@ int flock_to_the_end(int fd, int how) {
   return 0;
 }
 
+// The whole file, however long it grows.
+int set_record_lock(int fd, int command, short type) {
+  struct flock whole {};
+  whole.l_type = type;
+  whole.l_whence = SEEK_SET;
+  if (::fcntl(fd, command, &whole) == 0) return 0;
+  return errno == EACCES || errno == EAGAIN ? EWOULDBLOCK : errno;
+}
+
+int record_lock_to_the_end(int fd, short type) {
+  for (;;) {
+    const int error = set_record_lock(fd, F_OFD_SETLK, type);
+    if (error != EINTR) return error;
+  }
+}
+
+constexpr short record_type(LockMode mode) { return mode == LockMode::kShared ? F_RDLCK : F_WRLCK; }
+
+// Two who want both locks and wait for a different one each could go on changing places in step. EINTR if a signal was
+// caught.
+int step_aside(unsigned round) {
+  constexpr unsigned kMostDoublings = 5;
+  thread_local std::minstd_rand random{std::random_device{}()};
+  std::uniform_int_distribution<long> pause(0, 200'000L << std::min(round, kMostDoublings));
+  const timespec time{0, pause(random)};
+  return ::nanosleep(&time, nullptr) == 0 ? 0 : errno;
+}
+
 }  // namespace
 
 int FlockLocker::try_lock(int fd, LockMode mode) { return flock_to_the_end(fd, operation(mode) | LOCK_NB); }
@@ -25,5 +58,51 @@ int FlockLocker::try_lock(int fd, LockMode mode) { return flock_to_the_end(fd, o
 int FlockLocker::wait_lock(int fd, LockMode mode) { return flock(fd, operation(mode)) == 0 ? 0 : errno; }
 
 int FlockLocker::unlock(int fd) { return flock_to_the_end(fd, LOCK_UN); }
+
+int OfdLocker::try_lock(int fd, LockMode mode) { return record_lock_to_the_end(fd, record_type(mode)); }
+
+int OfdLocker::wait_lock(int fd, LockMode mode) { return set_record_lock(fd, F_OFD_SETLKW, record_type(mode)); }
+
+int OfdLocker::unlock(int fd) { return record_lock_to_the_end(fd, F_UNLCK); }
+
+int PairLocker::try_lock(int fd, LockMode mode) {
+  if (const int error = first_->try_lock(fd, mode); error != 0) return error;
+  const int error = second_->try_lock(fd, mode);
+  if (error != 0) (void)first_->unlock(fd);
+  return error;
+}
+
+// Waits for the one that is taken, tries the other, and if that is taken gives back what it has and waits for that.
+int PairLocker::wait_lock(int fd, LockMode mode) {
+  FileLocker* wanted = first_.get();
+  FileLocker* other = second_.get();
+  for (unsigned round = 0;; ++round) {
+    if (const int error = wanted->wait_lock(fd, mode); error != 0) return error;
+    const int error = other->try_lock(fd, mode);
+    if (error == 0) return 0;
+    (void)wanted->unlock(fd);
+    if (error != EWOULDBLOCK) return error;
+    if (const int caught = round == 0 ? 0 : step_aside(round); caught != 0) return caught;
+    std::swap(wanted, other);
+  }
+}
+
+int PairLocker::unlock(int fd) {
+  const int second = second_->unlock(fd);
+  const int first = first_->unlock(fd);
+  return first != 0 ? first : second;
+}
+
+std::unique_ptr<FileLocker> make_file_locker(LockKind kind) {
+  switch (kind) {
+    case LockKind::kOfd:
+      return std::make_unique<OfdLocker>();
+    case LockKind::kFlockAndOfd:
+      return std::make_unique<PairLocker>(std::make_unique<FlockLocker>(), std::make_unique<OfdLocker>());
+    case LockKind::kFlock:
+      break;
+  }
+  return std::make_unique<FlockLocker>();
+}
 
 }  // namespace flockfs

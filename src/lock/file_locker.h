@@ -1,5 +1,9 @@
 #pragma once
 
+#include <cstdint>
+#include <memory>
+
+#include "lock/foreign_locks.h"
 #include "lock/lock_mode.h"
 
 namespace flockfs {
@@ -21,6 +25,9 @@ class FileLocker {
   virtual int wait_lock(int fd, LockMode mode) = 0;
 
   virtual int unlock(int fd) = 0;
+
+  // Whether others' locks of this kind stand in the way of these.
+  [[nodiscard]] virtual bool minds(ForeignLockKind kind) const = 0;
 };
 
 // lock=flock: flock(2), and nothing else in flockfs calls it. The lock belongs to the open file description.
@@ -29,6 +36,41 @@ class FlockLocker final : public FileLocker {
   int try_lock(int fd, LockMode mode) override;
   int wait_lock(int fd, LockMode mode) override;
   int unlock(int fd) override;
+  [[nodiscard]] bool minds(ForeignLockKind kind) const override { return kind == ForeignLockKind::kFlock; }
 };
+
+// lock=ofd: an open-file-description record lock over the whole file (fcntl(2), F_OFD_SETLK), which those see who lock
+// by fcntl(2) or lockf(3). It belongs to the open file description like a flock. The descriptor must be readable for a
+// shared lock, writable for an exclusive one.
+class OfdLocker final : public FileLocker {
+ public:
+  int try_lock(int fd, LockMode mode) override;
+  int wait_lock(int fd, LockMode mode) override;
+  int unlock(int fd) override;
+  [[nodiscard]] bool minds(ForeignLockKind kind) const override { return kind != ForeignLockKind::kFlock; }
+};
+
+// lock=flock+ofd: both or none. While it waits for the one it does not hold the other, so it is in no cycle of those
+// who take two locks in whatever order, and keeps nobody from a lock longer than a try takes.
+class PairLocker final : public FileLocker {
+ public:
+  // `first` is tried first by everybody, so that of several who want both exactly one gets on.
+  PairLocker(std::unique_ptr<FileLocker> first, std::unique_ptr<FileLocker> second)
+      : first_(std::move(first)), second_(std::move(second)) {}
+
+  int try_lock(int fd, LockMode mode) override;
+  int wait_lock(int fd, LockMode mode) override;
+  int unlock(int fd) override;
+  [[nodiscard]] bool minds(ForeignLockKind kind) const override { return first_->minds(kind) || second_->minds(kind); }
+
+ private:
+  const std::unique_ptr<FileLocker> first_;
+  const std::unique_ptr<FileLocker> second_;
+};
+
+// What lock= can say.
+enum class LockKind : std::uint8_t { kFlock, kOfd, kFlockAndOfd };
+
+[[nodiscard]] std::unique_ptr<FileLocker> make_file_locker(LockKind kind);
 
 }  // namespace flockfs

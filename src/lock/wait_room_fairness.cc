@@ -45,8 +45,8 @@ void WaitRoom::check_fairness() {
 
 std::unordered_set<FileId, FileIdHash> WaitRoom::files_waited_for_outside() {
   std::unordered_set<FileId, FileIdHash> files;
-  (void)foreign_.for_each([&files](const ForeignLock& lock) {
-    if (lock.waits && lock.kind == ForeignLockKind::kFlock) files.insert(lock.file);
+  (void)foreign_.for_each([this, &files](const ForeignLock& lock) {
+    if (lock.waits && locker_.minds(lock.kind)) files.insert(lock.file);
   });
   return files;
 }

@@ -57,8 +57,8 @@ void WaitRoom::tell_long_waits() {
     }
   }
   if (due.empty()) return;
-  (void)foreign_.for_each([&due](const ForeignLock& lock) {
-    if (lock.waits || lock.kind != ForeignLockKind::kFlock) return;
+  (void)foreign_.for_each([this, &due](const ForeignLock& lock) {
+    if (lock.waits || !locker_.minds(lock.kind)) return;
     for (LongWait& wait : due) {
       if (wait.listed == lock.file && in_the_way(lock.mode, wait.mode)) {
         wait.blockers.push_back({lock.pid, lock.mode, false});

@@ -57,7 +57,7 @@ void use_own_signals() {
 class MountedMirror final : public Mirror {
  public:
   MountedMirror(const MirrorConfig& config, std::unique_ptr<Source> source)
-      : core_(config, std::move(source)), slow_(pool_, signals_) {}
+      : locker_(make_file_locker(config.lock)), core_(config, std::move(source)), slow_(pool_, signals_) {}
   ~MountedMirror() override;
 
   Status start();
@@ -69,7 +69,7 @@ class MountedMirror final : public Mirror {
   void log_started() const;
 
   SteadyClock clock_;
-  FlockLocker locker_;
+  std::unique_ptr<FileLocker> locker_;
   ProcSignalProbe signals_;
   ProcForeignLocks foreign_;
   Core core_;
@@ -90,7 +90,7 @@ class MountedMirror final : public Mirror {
 // On an error everything is undone by the destructor.
 Status MountedMirror::start() {
   if (auto root = core_.inodes.open_root(); !root) return root;
-  locks_ = make_lock_engine({locker_, signals_, foreign_, clock_, pool_});
+  locks_ = make_lock_engine({*locker_, signals_, foreign_, clock_, pool_});
   if (!locks_) return errno_error("cannot start a thread");
   opens_.emplace(core_, *locks_, slow_);
   releases_.emplace(core_);
@@ -98,7 +98,7 @@ Status MountedMirror::start() {
   core_.signals = &signals_;
   core_.opens = &*opens_;
   core_.releases = &*releases_;
-  if (auto probed = probe_locks(*core_.source, locker_); !probed) {
+  if (auto probed = probe_locks(*core_.source, *locker_); !probed) {
     if (core_.config.on_unsupported == Otherwise::kFail) return probed;
     log_write(LogLevel::kWarning, LogLine("unsupported")
                                       .quoted("source", core_.config.source)

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "lock/file_locker.h"
+
 namespace flockfs {
 
 // What becomes of an open whose lock cannot be had.
@@ -18,6 +20,7 @@ struct MirrorConfig {
   std::vector<std::string> prefixes;  // canonical source paths; none means all
   std::vector<std::string> excludes;
 
+  LockKind lock = LockKind::kFlock;
   std::optional<std::chrono::milliseconds> timeout;  // the longest wait for a lock; 0: it is tried once; none: for ever
   Otherwise on_timeout = Otherwise::kFail;
   Otherwise on_unsupported = Otherwise::kFail;  // the source's file system has no locks

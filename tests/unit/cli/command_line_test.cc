@@ -58,6 +58,7 @@ TEST(CommandLineTest, DefaultsAreTheContracts) {
   EXPECT_EQ(mirror.attr_timeout.count(), 1.0);
   EXPECT_EQ(mirror.entry_timeout.count(), 1.0);
   EXPECT_FALSE(mirror.threads.has_value());
+  EXPECT_EQ(mirror.lock, LockKind::kFlock);
   EXPECT_FALSE(mirror.timeout.has_value());
   EXPECT_EQ(mirror.on_timeout, Otherwise::kFail);
   EXPECT_EQ(mirror.on_unsupported, Otherwise::kFail);
@@ -219,6 +220,9 @@ TEST(UsageErrorTest, ValueErrorNamesOptionAndValue) {
 
 // git's convention: milliseconds, 0 to try once, -1 for ever.
 TEST(CommandLineTest, PoliciesOfLocking) {
+  EXPECT_EQ(parse_list("lock=ofd").mirror.lock, LockKind::kOfd);
+  EXPECT_EQ(parse_list("lock=flock+ofd").mirror.lock, LockKind::kFlockAndOfd);
+  EXPECT_EQ(parse_list("lock=ofd,lock=flock").mirror.lock, LockKind::kFlock);
   EXPECT_EQ(parse_list("timeout=250").mirror.timeout, milliseconds(250));
   EXPECT_EQ(parse_list("timeout=2s").mirror.timeout, milliseconds(2000));
   EXPECT_EQ(parse_list("timeout=5min").mirror.timeout, milliseconds(300'000));
@@ -240,6 +244,7 @@ TEST(UsageErrorTest, EachKindOfValueIsChecked) {
   EXPECT_THAT(complaint({"--timeout=2h"}), HasSubstr("option 'timeout': '2h' is not a time"));
   EXPECT_EQ(complaint({"--on-timeout=wait"}), "option 'on_timeout': 'wait' is neither fail nor unlocked");
   EXPECT_EQ(complaint({"--on-unsupported=no"}), "option 'on_unsupported': 'no' is neither fail nor unlocked");
+  EXPECT_EQ(complaint({"--lock=posix"}), "option 'lock': 'posix' is none of flock, ofd, flock+ofd");
   EXPECT_EQ(complaint({"--nonblock=yes"}), "option 'nonblock': 'yes' is neither wait nor try");
   EXPECT_THAT(complaint({"--hold-warn=-1"}), HasSubstr("option 'hold_warn': '-1' is not a time"));
   EXPECT_THAT(complaint({"--stop-timeout=1h"}), HasSubstr("option 'stop_timeout': '1h' is not a time"));
@@ -284,7 +289,7 @@ TEST(UsageErrorTest, OptionsOfOtherFileSystemsAreUnknown) {
 }
 
 TEST(UsageErrorTest, OptionsThatDoNothingYetAreUnknown) {
-  for (const char* const name : {"reopen", "lock", "submounts"}) {
+  for (const char* const name : {"reopen", "submounts"}) {
     EXPECT_EQ(complaint_of_list(std::string(name) + "=1"), "unknown option '" + std::string(name) + "'");
   }
 }

@@ -101,6 +101,8 @@ class FakeLocker final : public FileLocker {
     return 0;
   }
 
+  [[nodiscard]] bool minds(ForeignLockKind kind) const override { return kind == ForeignLockKind::kFlock; }
+
   void hold_outside(bool held) {
     const std::lock_guard<std::mutex> lock(mutex_);
     outside_ = held;
