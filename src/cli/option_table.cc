@@ -145,6 +145,11 @@ constexpr std::array kOptions{
                [](std::string_view value, CommandLine& out) {
                  return set_choice<bool>(value, {"wait", false}, {"try", true}, out.mirror.try_nonblocking);
                }},
+    OptionSpec{"reopen", 0, "WHAT", "join", "a file that the process has already: join, or wait", kLocking, kEverywhere,
+               kLastWins,
+               [](std::string_view value, CommandLine& out) {
+                 return set_choice<Reopen>(value, {"join", Reopen::kJoin}, {"wait", Reopen::kWait}, out.mirror.reopen);
+               }},
     OptionSpec{"hold_warn", 0, "TIME", "60s", "warn of a lock that is held for longer", kLocking, kEverywhere,
                kLastWins,
                [](std::string_view value, CommandLine& out) { return set_duration(value, out.mirror.hold_warn); }},

@@ -39,6 +39,15 @@ int record_lock_to_the_end(int fd, short type) {
   }
 }
 
+// Whether somebody else holds any part of the file. F_OFD_GETLK does not see the locks of its own open file
+// description, and asks for no right to write.
+bool held_by_others(int fd) {
+  struct flock whole {};
+  whole.l_type = F_WRLCK;
+  whole.l_whence = SEEK_SET;
+  return ::fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+}
+
 constexpr short record_type(LockMode mode) { return mode == LockMode::kShared ? F_RDLCK : F_WRLCK; }
 
 // Two who want both locks and wait for a different one each could go on changing places in step. EINTR if a signal was
@@ -59,11 +68,25 @@ int FlockLocker::wait_lock(int fd, LockMode mode) { return flock(fd, operation(m
 
 int FlockLocker::unlock(int fd) { return flock_to_the_end(fd, LOCK_UN); }
 
+Conversion FlockLocker::upgrade(int held, int /*fresh*/) {
+  if (flock_to_the_end(held, LOCK_EX | LOCK_NB) == 0) return Conversion::kDone;
+  return flock_to_the_end(held, LOCK_SH | LOCK_NB) == 0 ? Conversion::kRefused : Conversion::kLost;
+}
+
+int FlockLocker::downgrade(int fd) { return flock_to_the_end(fd, LOCK_SH); }
+
 int OfdLocker::try_lock(int fd, LockMode mode) { return record_lock_to_the_end(fd, record_type(mode)); }
 
 int OfdLocker::wait_lock(int fd, LockMode mode) { return set_record_lock(fd, F_OFD_SETLKW, record_type(mode)); }
 
 int OfdLocker::unlock(int fd) { return record_lock_to_the_end(fd, F_UNLCK); }
+
+Conversion OfdLocker::upgrade(int held, int fresh) {
+  if (held_by_others(held)) return Conversion::kRefused;
+  (void)unlock(held);
+  if (try_lock(fresh, LockMode::kExclusive) == 0) return Conversion::kDone;
+  return try_lock(held, LockMode::kShared) == 0 ? Conversion::kRefused : Conversion::kLost;
+}
 
 int PairLocker::try_lock(int fd, LockMode mode) {
   if (const int error = first_->try_lock(fd, mode); error != 0) return error;
@@ -85,6 +108,17 @@ int PairLocker::wait_lock(int fd, LockMode mode) {
     if (const int caught = round == 0 ? 0 : step_aside(round); caught != 0) return caught;
     std::swap(wanted, other);
   }
+}
+
+// A part that was converted before the other one was refused goes back; either being lost is both.
+Conversion PairLocker::upgrade(int held, int fresh) {
+  const Conversion one = first_->upgrade(held, fresh);
+  if (one == Conversion::kLost) (void)second_->unlock(held);
+  if (one != Conversion::kDone) return one;
+  const Conversion other = second_->upgrade(held, fresh);
+  if (other == Conversion::kLost) (void)first_->unlock(held);
+  if (other == Conversion::kRefused) (void)first_->downgrade(held);
+  return other;
 }
 
 int PairLocker::unlock(int fd) {

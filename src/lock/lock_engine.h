@@ -11,6 +11,7 @@
 #include "lock/file_id.h"
 #include "lock/file_locker.h"
 #include "lock/foreign_locks.h"
+#include "lock/holder_probe.h"
 #include "lock/lock_mode.h"
 #include "lock/signal_probe.h"
 
@@ -33,6 +34,9 @@ class Hold {
   [[nodiscard]] LockMode mode() const { return mode_; }
   void reset();
 
+  // The last descriptor of the client's open file description is closed; mappings of it may be left.
+  void note_closed() const;
+
  private:
   friend class LockEngine;
   LockEngine* engine_ = nullptr;
@@ -49,6 +53,7 @@ struct LockRequest {
   pid_t tid = 0;  // the thread that waits, for the look at its signals; 0: cannot be seen, every interrupt is real
   UniqueFd fd;    // of the file, opened for this lock alone: nobody else may hold this open file description
   std::optional<TimePoint> deadline;  // none: for ever
+  bool alone = false;                 // it joins no lock that its process has, and none joins it
 };
 
 enum class WaitEnd : std::uint8_t {
@@ -56,13 +61,16 @@ enum class WaitEnd : std::uint8_t {
   kTimedOut,
   kInterrupted,  // a caught or fatal signal is pending for the waiting thread
   kStopped,      // stop_waits()
+  kDeadlock,     // it could never have ended (DESIGN 1.7)
+  kLost,         // a foreign writer slipped in while a shared lock was made exclusive (DESIGN 1.6)
   kFailed,       // the source's file system refused; LockOutcome::error
 };
 
 struct LockOutcome {
   WaitEnd end = WaitEnd::kFailed;
-  int error = 0;  // errno value, for kFailed
-  Hold hold;      // valid for kGranted only
+  int error = 0;         // errno value, for kFailed
+  Hold hold;             // valid for kGranted only, and not for a flock(2)
+  bool gave_up = false;  // of a flock(2): the open's own lock was given up meanwhile
   Duration waited{};
 };
 
@@ -90,9 +98,22 @@ class LockWaiter {
   // Called once if the wait has lasted for LockEngineConfig::long_wait, by the keeper, with no mutex held. May run
   // while another thread is in on_outcome(): it may use only what is constant.
   virtual void on_long_wait(Duration waited, const std::vector<Blocker>& blockers) = 0;
+  // Called once, like on_long_wait(), if the wait seems to be for processes that wait for this one, but one of them may
+  // still go on.
+  virtual void on_possible_deadlock(const std::vector<pid_t>& processes) = 0;
+};
+
+// What became of a client's flock(2).
+struct FlockOutcome {
+  int error = 0;      // errno value; EWOULDBLOCK: not to be had at once
+  bool lost = false;  // and the lock of the open is gone for a while (DESIGN 1.4)
 };
 
 // Who holds and who waits for each file of one mirror. Thread-safe. Destroy it after every Hold and with no waits left.
+//
+// A process that has a lock on the file already joins it: its further opens share that lock, which is made exclusive if
+// one of them writes and stays so until the last of them is closed. Whether it has is asked of /proc, and only when a
+// request would have to wait for a client of the mirror.
 //
 // Among its own clients it is first come, first served: a request waits while an earlier one for the same file does, or
 // while an incompatible Hold exists; a batch of shared waiters is let in together. Holders outside the mirror are
@@ -113,6 +134,10 @@ class LockEngine {
   // with the request untouched, if it would have to wait. Never blocks.
   virtual std::optional<LockOutcome> try_acquire(LockRequest& request) = 0;
 
+  // The same for one whose process holds the file already, or so it may be: joins that lock. Looks at /proc: not for
+  // FUSE workers. Never waits.
+  virtual std::optional<LockOutcome> try_join(LockRequest& request) = 0;
+
   // Queues the request behind those that wait already; tries at once. Never blocks. After stop_waits(): kStopped.
   virtual void park(LockRequest request, std::shared_ptr<LockWaiter> waiter) = 0;
 
@@ -124,6 +149,15 @@ class LockEngine {
   // (there is one INTERRUPT for each request), and ends the wait when one is caught or fatal. Unknown ids are ignored:
   // the wait has ended. Never blocks; may be called under a mutex of the caller (libfuse calls it under the request's).
   virtual void interrupt(WaitId id) = 0;
+
+  // flock(2) of a client on the open file description of `hold`, on top of its open's lock, below which it never goes.
+  // Those of one process exclude one another by their open file descriptions, as everywhere. Never blocks.
+  virtual FlockOutcome try_flock(const Hold& hold, LockMode mode) = 0;
+  virtual void unlock_flock(const Hold& hold) = 0;
+
+  // Waits for it. A shared lock is given up while an exclusive one is waited for, and had again before the outcome
+  // (kGranted without a Hold) is told, or as soon as it can be had if the wait ends otherwise.
+  virtual void park_flock(const Hold& hold, LockMode mode, pid_t tid, std::shared_ptr<LockWaiter> waiter) = 0;
 
   // Ends all waits now and each later one at once with kStopped. What is held stays.
   virtual void stop_waits() = 0;
@@ -142,6 +176,17 @@ class LockEngine {
  private:
   friend class Hold;
   virtual void release(const FileId& file, std::uint64_t id, UniqueFd fd) = 0;
+  virtual void closed(const FileId& file, std::uint64_t id) = 0;
+
+ protected:
+  static const FileId& file_of(const Hold& hold) { return hold.file_; }
+  static std::uint64_t id_of(const Hold& hold) { return hold.id_; }
+};
+
+// What happens when a process opens a file again that it holds already.
+enum class Reopen : std::uint8_t {
+  kJoin,
+  kWait,  // each open stands for itself; a thread that would wait for its own open gets EDEADLK
 };
 
 // What the engine works with. Everything is used from several threads and must outlive the engine.
@@ -149,9 +194,11 @@ struct LockEngineConfig {
   FileLocker& locker;
   SignalProbe& signals;
   ForeignLocks& foreign;
+  HolderProbe& holders;
   Clock& clock;  // steady_clock's time, since the keeper sleeps by it
   BlockingPool& pool;
   Duration long_wait = kLongWait;
+  Reopen reopen = Reopen::kJoin;
 };
 
 // Starts the engine and its keeper thread (so: after the last fork). nullptr with errno if no thread can be had.

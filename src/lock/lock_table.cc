@@ -12,17 +12,76 @@ constexpr std::size_t kMostSpareHolders = 16;  // room kept in a spare record
 
 }  // namespace
 
-bool LockRecord::compatible(LockMode mode) const {
-  return mode == LockMode::kShared ? exclusive_ == 0 : holders_.empty();
+Member* Holder::member(LockId member_id) {
+  if (empty) return nullptr;
+  if (first.id == member_id) return &first;
+  const auto found = std::find_if(more.begin(), more.end(), [&](const Member& one) { return one.id == member_id; });
+  return found == more.end() ? nullptr : &*found;
 }
+
+void Holder::add_member(const Member& added) {
+  if (empty) {
+    first = added;
+    empty = false;
+  } else {
+    more.push_back(added);
+  }
+}
+
+void Holder::remove_member(LockId member_id) {
+  Member* const leaving = member(member_id);
+  if (leaving == nullptr) return;
+  if (more.empty()) {
+    empty = true;
+    return;
+  }
+  *leaving = more.back();
+  more.pop_back();
+}
+
+bool Holder::belongs_to(pid_t process) const {
+  if (empty || process == 0) return false;
+  return first.owner.tgid == process ||
+         std::any_of(more.begin(), more.end(), [process](const Member& one) { return one.owner.tgid == process; });
+}
+
+LockMode Holder::needed() const {
+  LockMode most = opened;
+  for_each_member([&most](const Member& one) {
+    if (one.flocked == LockMode::kExclusive) most = LockMode::kExclusive;
+  });
+  return most;
+}
+
+bool Holder::flock_conflicts(LockId member_id, LockMode wanted) const {
+  bool conflict = false;
+  for_each_member([&](const Member& one) {
+    if (one.id == member_id || !one.flocked) return;
+    conflict |= wanted == LockMode::kExclusive || one.flocked == LockMode::kExclusive;
+  });
+  return conflict;
+}
+
+bool LockRecord::compatible(LockMode mode) const { return mode == LockMode::kShared ? exclusive_ == 0 : unheld(); }
 
 bool LockRecord::admits(LockMode mode) const {
   return queue_.empty() && compatible(mode) && yield_ == YieldPhase::kNone && worker == Worker::kNone;
 }
 
 const QueuedRequest* LockRecord::grantable() const {
-  if (queue_.empty() || yield_ != YieldPhase::kNone || !compatible(queue_.front().mode)) return nullptr;
-  return &queue_.front();
+  if (queue_.empty()) return nullptr;
+  const QueuedRequest& head = queue_.front();
+  if (head.want == Want::kUpgrade) {
+    return head.held_off || !held_only_by(head.owner.tgid, head.holder) ? nullptr : &head;
+  }
+  return yield_ != YieldPhase::kNone || !compatible(head.mode) ? nullptr : &head;
+}
+
+bool LockRecord::held_only_by(pid_t process, LockId also) const {
+  return std::all_of(holders_.begin(), holders_.end(), [=](const Holder& one) {
+    if (one.state == Holder::State::kGivenUp) return true;
+    return one.state == Holder::State::kHeld && !one.busy && !one.alone && (one.id == also || one.belongs_to(process));
+  });
 }
 
 bool LockRecord::idle() const {
@@ -31,30 +90,61 @@ bool LockRecord::idle() const {
 
 void LockRecord::add_holder(const Holder& holder) {
   holders_.push_back(holder);
+  ++active_;
   if (holder.mode == LockMode::kExclusive) ++exclusive_;
 }
 
-void LockRecord::confirm_holder(LockId id, TimePoint since) {
+Holder* LockRecord::holder(LockId id) {
   // The one that was added last, mostly.
-  const auto holder = std::find_if(holders_.rbegin(), holders_.rend(), [id](const Holder& h) { return h.id == id; });
-  if (holder == holders_.rend()) return;
-  holder->tentative = false;
-  holder->since = since;
+  const auto found = std::find_if(holders_.rbegin(), holders_.rend(), [id](const Holder& one) { return one.id == id; });
+  return found == holders_.rend() ? nullptr : &*found;
+}
+
+Holder* LockRecord::holder_of(LockId member_id) {
+  const auto found = std::find_if(holders_.begin(), holders_.end(),
+                                  [member_id](Holder& one) { return one.member(member_id) != nullptr; });
+  return found == holders_.end() ? nullptr : &*found;
+}
+
+void LockRecord::confirm_holder(LockId id, TimePoint since) {
+  Holder* const confirmed = holder(id);
+  if (confirmed == nullptr) return;
+  confirmed->state = Holder::State::kHeld;
+  confirmed->since = since;
 }
 
 void LockRecord::remove_holder(LockId id) {
-  const auto holder = std::find_if(holders_.begin(), holders_.end(), [id](const Holder& h) { return h.id == id; });
-  if (holder == holders_.end()) return;
-  if (holder->mode == LockMode::kExclusive) --exclusive_;
-  *holder = holders_.back();
+  Holder* const leaving = holder(id);
+  if (leaving == nullptr) return;
+  if (leaving->state != Holder::State::kGivenUp) give_up(*leaving);
+  *leaving = std::move(holders_.back());
   holders_.pop_back();
   if (never_drained_ == id) never_drained_ = 0;
+}
+
+void LockRecord::give_up(Holder& holder) {
+  holder.state = Holder::State::kGivenUp;
+  --active_;
+  if (holder.mode == LockMode::kExclusive) --exclusive_;
+}
+
+void LockRecord::take_up(Holder& holder, LockMode mode) {
+  holder.state = Holder::State::kAsked;
+  holder.mode = mode;
+  ++active_;
+  if (mode == LockMode::kExclusive) ++exclusive_;
+}
+
+void LockRecord::set_mode(Holder& holder, LockMode mode) {
+  if (holder.mode == mode) return;
+  holder.mode = mode;
+  exclusive_ += mode == LockMode::kExclusive ? 1U : -std::size_t{1};
 }
 
 const Holder* LockRecord::oldest_holder() const {
   const Holder* oldest = nullptr;
   for (const Holder& holder : holders_) {
-    if (!holder.tentative && (oldest == nullptr || holder.id < oldest->id)) oldest = &holder;
+    if (holder.state == Holder::State::kHeld && (oldest == nullptr || holder.id < oldest->id)) oldest = &holder;
   }
   return oldest;
 }
@@ -63,8 +153,30 @@ bool LockRecord::holds(LockId id) const {
   return std::any_of(holders_.begin(), holders_.end(), [id](const Holder& h) { return h.id == id; });
 }
 
+std::size_t LockRecord::open_members_of(pid_t process) const {
+  std::size_t count = 0;
+  for (const Holder& holder : holders_) {
+    holder.for_each_member([&](const Member& one) { count += one.owner.tgid == process && !one.closed ? 1U : 0U; });
+  }
+  return count;
+}
+
+std::size_t LockRecord::closed_members_of(pid_t process) const {
+  std::size_t count = 0;
+  for (const Holder& holder : holders_) {
+    holder.for_each_member([&](const Member& one) { count += one.owner.tgid == process && one.closed ? 1U : 0U; });
+  }
+  return count;
+}
+
 LockRecord::Queue::iterator LockRecord::enqueue(const QueuedRequest& request) {
   return queue_.insert(queue_.end(), request);
+}
+
+LockRecord::Queue::iterator LockRecord::enqueue_first(const QueuedRequest& request) {
+  const auto place =
+      std::find_if(queue_.begin(), queue_.end(), [](const QueuedRequest& one) { return one.want == Want::kLock; });
+  return queue_.insert(place, request);
 }
 
 void LockRecord::dequeue(Queue::iterator place) { queue_.erase(place); }
@@ -84,7 +196,7 @@ void LockRecord::checked(TimePoint now, const FairnessTimes& times, bool somebod
 }
 
 bool LockRecord::drained(TimePoint now, const FairnessTimes& times) {
-  if (yield_ != YieldPhase::kDraining || !holders_.empty()) return false;
+  if (yield_ != YieldPhase::kDraining || !unheld()) return false;
   yield_ = YieldPhase::kQuiet;
   yield_until_ = now + times.quiet;
   return true;

@@ -19,19 +19,68 @@ namespace flockfs {
 
 using LockId = std::uint64_t;  // 0 is nobody; later ones are greater
 
-struct Holder {
+// One open file description for which a lock is held.
+struct Member {
   LockId id = 0;
-  LockMode mode = LockMode::kShared;
-  bool tentative = false;  // the kernel is being asked; counts as held until the answer is in
-  Owner owner;
+  Owner owner;                      // who opened it
+  pid_t tid = 0;                    // the thread that did
+  bool closed = false;              // its last descriptor is; a mapping may be left
+  std::optional<LockMode> flocked;  // what its application has asked for by flock(2) itself
+};
+
+// A lock and those who share it: opens of one process join the lock that it has already (DESIGN 1.6).
+struct Holder {
+  enum class State : std::uint8_t {
+    kAsked,  // the kernel is being asked; counts as held until the answer is in
+    kHeld,
+    kGivenUp,  // not held: its application waits in flock(2) for more, or a foreign writer slipped in
+  };
+
+  LockId id = 0;
+  LockMode mode = LockMode::kShared;  // what the kernel holds
+  State state = State::kHeld;
+  LockMode opened = LockMode::kShared;  // what its members' opens need, for as long as one of them is left
+  bool alone = false;                   // nobody joins it
+  bool busy = false;  // a thread asks the kernel about its descriptors: they stay open, and nobody else asks
   TimePoint since;
-  int fd = -1;  // open for as long as the holder is in the table
+  int fd = -1;            // carries the lock; open for as long as the holder is in the table
+  int exclusive_fd = -1;  // carries it too, where an upgrade needs another one
+  Member first;
+  std::vector<Member> more;  // so that a lock with one member allocates nothing
+  bool empty = false;        // the last member has gone, but the holder is busy
+
+  [[nodiscard]] std::size_t members() const { return empty ? 0 : 1 + more.size(); }
+  template <typename Visit>
+  void for_each_member(Visit visit) const {
+    if (empty) return;
+    visit(first);
+    for (const Member& one : more) visit(one);
+  }
+  [[nodiscard]] Member* member(LockId member_id);
+  void add_member(const Member& added);
+  void remove_member(LockId member_id);
+  // Whether this process opened one of its members.
+  [[nodiscard]] bool belongs_to(pid_t process) const;
+  // What the kernel must hold for all members, by their opens and their flock(2) calls.
+  [[nodiscard]] LockMode needed() const;
+  // Whether another member's flock(2) stands in the way of this one's: they exclude one another as anywhere.
+  [[nodiscard]] bool flock_conflicts(LockId member_id, LockMode wanted) const;
+};
+
+// What somebody in the queue wants.
+enum class Want : std::uint8_t {
+  kLock,     // a lock of its own
+  kUpgrade,  // a shared lock that it has, made exclusive; it is kept meanwhile
+  kRegain,   // a lock that was given up
 };
 
 struct QueuedRequest {
   std::uint64_t wait_id = 0;
   LockMode mode = LockMode::kShared;
   Owner owner;
+  Want want = Want::kLock;
+  LockId holder = 0;      // whose lock that is, for kUpgrade and kRegain
+  bool held_off = false;  // for kUpgrade: somebody outside has the file
 };
 
 // Letting somebody outside the mirror pass: overlapping clients of ours would keep the file locked for ever.
@@ -68,11 +117,25 @@ class LockRecord {
   void add_holder(const Holder& holder);
   void confirm_holder(LockId id, TimePoint since);  // the kernel granted it
   void remove_holder(LockId id);
+  void give_up(Holder& holder);
+  void take_up(Holder& holder, LockMode mode);  // as kAsked
+  void set_mode(Holder& holder, LockMode mode);
+  // Pointers into holders() are good until a holder is added or removed.
+  [[nodiscard]] Holder* holder(LockId id);
+  [[nodiscard]] Holder* holder_of(LockId member_id);
+  // Whether whoever holds the lock now belongs to this process, or is the holder `also`.
+  [[nodiscard]] bool held_only_by(pid_t process, LockId also) const;
   [[nodiscard]] const std::vector<Holder>& holders() const { return holders_; }
   [[nodiscard]] const Holder* oldest_holder() const;  // of the confirmed ones
   [[nodiscard]] bool holds(LockId id) const;
+  // Members that this process opened and whose descriptors it has not closed, as far as is known; those of which only
+  // mappings are left.
+  [[nodiscard]] std::size_t open_members_of(pid_t process) const;
+  [[nodiscard]] std::size_t closed_members_of(pid_t process) const;
 
   Queue::iterator enqueue(const QueuedRequest& request);
+  // Before all who want a lock of their own: they wait for what the request belongs to.
+  Queue::iterator enqueue_first(const QueuedRequest& request);
   void dequeue(Queue::iterator place);
   [[nodiscard]] const Queue& queue() const { return queue_; }
 
@@ -80,6 +143,9 @@ class LockRecord {
   // afterwards.
   enum class Worker : std::uint8_t { kNone, kPumping, kBlocked };
   Worker worker = Worker::kNone;
+
+  // Waits of flock(2) calls for another one of the same process.
+  std::vector<std::uint64_t> turns;
 
   // No thread could be had to wait in the kernel: the keeper tries again at this time.
   std::optional<TimePoint> poll_at;
@@ -99,8 +165,11 @@ class LockRecord {
   friend class LockTable;
   void recycle(TimePoint now, TimePoint busy_since);
 
+  [[nodiscard]] bool unheld() const { return active_ == 0; }
+
   std::vector<Holder> holders_;
-  std::size_t exclusive_ = 0;  // of holders_
+  std::size_t active_ = 0;     // of holders_: those that have not given up
+  std::size_t exclusive_ = 0;  // of those
   Queue queue_;
   TimePoint busy_since_;
   TimePoint next_check_;

@@ -16,10 +16,10 @@ std::optional<LockOutcome> WaitRoom::try_acquire(LockRequest& request) {
     record = &table_.find_or_add(file, now);
     if (!record->admits(request.mode)) return std::nullopt;
     id = ++last_id_;
-    record->add_holder({id, request.mode, true, request.owner, now, request.fd.get()});
+    record->add_holder(new_holder(id, request, now));
   }
   const int error = locker_.try_lock(request.fd.get(), request.mode);
-  bool somebody_queued = false;
+  Aftermath after;
   {
     MutexLock lock(mutex_);
     if (error == 0) {
@@ -27,12 +27,12 @@ std::optional<LockOutcome> WaitRoom::try_acquire(LockRequest& request) {
       ++held_;
       note_use(file, *record, now);
     } else {
-      drop_holder(file, *record, id);
-      somebody_queued = record->grantable() != nullptr;
+      drop_holder(file, *record, id, after);
+      if (record->grantable() != nullptr) after.pump.push_back(file);
       table_.drop_if_idle(file, now);
     }
   }
-  if (somebody_queued) pump(file);
+  see_to(std::move(after));
   if (error == EWOULDBLOCK) return std::nullopt;
   LockOutcome outcome;
   outcome.error = error;
@@ -56,9 +56,13 @@ void WaitRoom::park(LockRequest request, std::shared_ptr<LockWaiter> waiter) {
   Aftermath after;
   {
     MutexLock lock(mutex_);
-    if (enqueue(wait, after)) after.pump.push_back(wait->request.file);
+    if (enqueue(wait, after)) {
+      after.pump.push_back(wait->request.file);
+      if (worth_examining(*wait)) schedule_exam(wait, wait->since);
+    }
   }
   see_to(std::move(after));
+  start_examining();
 }
 
 // False if the wait has ended before it began.
@@ -70,7 +74,7 @@ bool WaitRoom::enqueue(const WaitPtr& wait, Aftermath& after) {
   }
   const LockRequest& request = wait->request;
   LockRecord& record = table_.find_or_add(request.file, wait->since);
-  wait->place = record.enqueue({wait->id, request.mode, request.owner});
+  wait->place = record.enqueue({.wait_id = wait->id, .mode = request.mode, .owner = request.owner});
   wait->state = Wait::State::kQueued;
   if (request.deadline) {
     deadlines_.emplace(*request.deadline, wait->id);
@@ -85,12 +89,15 @@ bool WaitRoom::enqueue(const WaitPtr& wait, Aftermath& after) {
 // From here on nobody but the teller of the outcome knows the wait, and the thread that blocks for it, if one does.
 void WaitRoom::forget(const WaitPtr& wait) {
   if (wait->state == Wait::State::kQueued) {
-    if (LockRecord* record = table_.find(wait->request.file)) record->dequeue(wait->place);
+    LockRecord* const record = table_.find(wait->request.file);
+    if (record != nullptr && wait->in_turn) std::erase(record->turns, wait->id);
+    if (record != nullptr && !wait->in_turn) record->dequeue(wait->place);
   }
   wait->state = Wait::State::kEnded;
   if (wait->request.deadline) deadlines_.erase({*wait->request.deadline, wait->id});
   if (wait->next_look) looks_.erase({*wait->next_look, wait->id});
   if (wait->long_at) long_waits_.erase({*wait->long_at, wait->id});
+  if (wait->next_exam) exams_.erase({*wait->next_exam, wait->id});
   waits_.erase(wait->id);
 }
 
@@ -101,6 +108,7 @@ void WaitRoom::end_wait(const WaitPtr& wait, WaitEnd end, int error, Aftermath& 
   ended.outcome.end = end;
   ended.outcome.error = error;
   ended.outcome.waited = clock_.now() - wait->since;
+  ended.outcome.gave_up = wait->gave_up;
 }
 
 void WaitRoom::cancel(const WaitPtr& wait, WaitEnd end, Aftermath& after) {
@@ -109,45 +117,41 @@ void WaitRoom::cancel(const WaitPtr& wait, WaitEnd end, Aftermath& after) {
     wait->early_end = end;
     return;
   }
+  const FileId& file = wait->request.file;
+  LockRecord* const record = table_.find(file);
+  const bool gave_up = wait->member != 0 && !wait->in_turn;
   end_wait(wait, end, 0, after);
+  if (gave_up && end != WaitEnd::kStopped && record != nullptr) {
+    Holder* const holder = record->holder_of(wait->member);
+    // A thread that asks the kernel for it sees to that when it comes back.
+    if (holder != nullptr && !holder->busy) regain(file, *record, *holder, after);
+  }
   if (wait->blocked_for) {
     after.interrupted.push_back(wait);  // the thread that returns goes on with the next in the queue
     return;
   }
-  const FileId& file = wait->request.file;
-  LockRecord* record = table_.find(file);
   if (record == nullptr) return;
   if (record->grantable() != nullptr) after.pump.push_back(file);
   table_.drop_if_idle(file, clock_.now());
 }
 
+// REQUIRES: the kernel has granted what the queue's request asks for.
 void WaitRoom::grant(const WaitPtr& wait, LockRecord& record, LockId id, Aftermath& after) {
   const TimePoint now = clock_.now();
-  record.confirm_holder(id, now);
-  ++held_;
-  end_wait(wait, WaitEnd::kGranted, 0, after);
   const LockRequest& request = wait->request;
-  after.ended.back().outcome.hold = make_hold(request.file, id, request.mode, std::move(wait->request.fd));
-  note_use(request.file, record, now);
-}
-
-void WaitRoom::release(const FileId& file, std::uint64_t id, UniqueFd fd) {
-  (void)locker_.unlock(fd.get());  // should it fail, the close below does it
-  const TimePoint now = clock_.now();
-  bool somebody_waits = false;
-  {
-    MutexLock lock(mutex_);
-    LockRecord* record = table_.find(file);
-    if (record != nullptr) {
-      drop_holder(file, *record, id);
-      --held_;
-      somebody_waits = record->grantable() != nullptr;
-      table_.drop_if_idle(file, now);
-    }
+  record.confirm_holder(id, now);
+  Holder& holder = *record.holder(id);
+  if (wait->member != 0) {
+    grant_flock(wait, record, holder, after);
+  } else if (wait->internal) {
+    end_wait(wait, WaitEnd::kGranted, 0, after);
+  } else {
+    ++held_;
+    end_wait(wait, WaitEnd::kGranted, 0, after);
+    after.ended.back().outcome.hold = make_hold(request.file, id, request.mode, std::move(wait->request.fd));
+    examine_again(record, request.owner.tgid, after);
   }
-  // After the record is gone: as long as the descriptor is open, no new file can have this inode number.
-  fd.reset();
-  if (somebody_waits) pump(file);
+  note_use(request.file, record, now);
 }
 
 void WaitRoom::stop_waits() {
@@ -171,8 +175,20 @@ LockEngine::Stats WaitRoom::stats() const {
 void WaitRoom::see_to(Aftermath after) {
   for (const WaitPtr& wait : after.interrupted) wait->point.interrupt();
   after.interrupted.clear();
+  for (const HolderOf& which : after.finish) finish_holder(which);
+  for (const HolderOf& which : after.downgrade) downgrade(which);
+  for (const FileId& file : after.pump_first) pump(file);
   tell(std::move(after.ended));
+  for (const WaitPtr& wait : after.turns) {
+    Aftermath later;
+    {
+      MutexLock lock(mutex_);
+      if (wait->state == Wait::State::kQueued) start_flock(wait, later);
+    }
+    see_to(std::move(later));
+  }
   for (const FileId& file : after.pump) pump(file);
+  if (after.examine) start_examining();
 }
 
 // A waiter may release a lock in its on_outcome(), which ends the next wait, and so on: 1,000 of them must not be 1,000

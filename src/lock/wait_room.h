@@ -12,37 +12,10 @@
 #include "base/mutex.h"
 #include "lock/lock_engine.h"
 #include "lock/lock_table.h"
+#include "lock/wait.h"
+#include "lock/wait_graph.h"
 
 namespace flockfs {
-
-// One parked request. Shared by the room and by the thread that asks the kernel for it, so that the descriptor stays
-// open until that thread has let go of it, however the wait ends.
-struct Wait {
-  enum class State : std::uint8_t {
-    kParking,  // on_parked() is still running
-    kQueued,
-    kEnded,  // whoever made it so tells the outcome
-  };
-
-  Wait(WaitId wait_id, LockRequest wanted, std::shared_ptr<LockWaiter> who, TimePoint now, BlockingPool& pool)
-      : id(wait_id), request(std::move(wanted)), since(now), waiter(std::move(who)), point(pool) {}
-
-  // Constant; but request.fd is taken by whoever tells that the lock is granted.
-  const WaitId id;
-  LockRequest request;
-  const TimePoint since;
-
-  std::shared_ptr<LockWaiter> waiter;  // park()'s until queued, then that of whoever tells the outcome
-  InterruptiblePoint point;            // thread-safe
-
-  // Guarded by the room's mutex.
-  State state = State::kParking;
-  std::optional<WaitEnd> early_end;  // ended while parking: park() tells it
-  bool blocked_for = false;          // a thread of the pool waits in the kernel for it
-  LockRecord::Queue::iterator place;
-  std::optional<TimePoint> next_look;  // at the thread's signals
-  std::optional<TimePoint> long_at;    // when it becomes a long wait
-};
 
 // The lock engine: LockTable's rules carried out by FileLocker, with a keeper thread for whatever has a time.
 //
@@ -59,9 +32,14 @@ class WaitRoom final : public LockEngine {
   ~WaitRoom() override;
 
   std::optional<LockOutcome> try_acquire(LockRequest& request) override EXCLUDES(mutex_);
+  std::optional<LockOutcome> try_join(LockRequest& request) override EXCLUDES(mutex_);
   void park(LockRequest request, std::shared_ptr<LockWaiter> waiter) override EXCLUDES(mutex_);
   [[nodiscard]] std::vector<Blocker> blockers(const FileId& file, LockMode mode) const override EXCLUDES(mutex_);
   void interrupt(WaitId id) override EXCLUDES(mutex_);
+  FlockOutcome try_flock(const Hold& hold, LockMode mode) override EXCLUDES(mutex_);
+  void unlock_flock(const Hold& hold) override EXCLUDES(mutex_);
+  void park_flock(const Hold& hold, LockMode mode, pid_t tid, std::shared_ptr<LockWaiter> waiter) override
+      EXCLUDES(mutex_);
   void stop_waits() override EXCLUDES(mutex_);
   void end() override EXCLUDES(mutex_);
   [[nodiscard]] Stats stats() const override EXCLUDES(mutex_);
@@ -72,21 +50,30 @@ class WaitRoom final : public LockEngine {
   [[nodiscard]] std::optional<TimePoint> next_tick() const EXCLUDES(mutex_);
 
  private:
-  using WaitPtr = std::shared_ptr<Wait>;
-
   struct Ended {
     WaitPtr wait;
     LockOutcome outcome;
   };
+  struct HolderOf {
+    FileId file;
+    LockId holder;
+  };
   // What is to be done once the mutex is free: the results of a decision under it.
   struct Aftermath {
-    std::vector<Ended> ended;          // to be told
     std::vector<WaitPtr> interrupted;  // their threads block for nobody
+    std::vector<HolderOf> finish;      // nobody is left in them: to be unlocked and dropped
+    std::vector<HolderOf> downgrade;   // to be made shared again
+    std::vector<FileId> pump_first;    // somebody may be grantable now, and is to be before anything is told
+    std::vector<Ended> ended;          // to be told
+    std::vector<WaitPtr> turns;        // flock(2) calls whose turn may have come
     std::vector<FileId> pump;          // somebody may be grantable now
     std::vector<WaitPtr> let_go;       // maybe the last reference, whose end closes a file
+    std::vector<UniqueFd> closed;      // of holders that have gone
+    bool examine = false;              // there are waits to be examined
   };
 
   void release(const FileId& file, std::uint64_t id, UniqueFd fd) override EXCLUDES(mutex_);
+  void closed(const FileId& file, std::uint64_t id) override EXCLUDES(mutex_);
 
   // wait_room.cc: the life of a wait.
   bool enqueue(const WaitPtr& wait, Aftermath& after) REQUIRES(mutex_);
@@ -98,6 +85,13 @@ class WaitRoom final : public LockEngine {
   static void tell(std::vector<Ended> ended);
 
   // wait_room_pump.cc: asking the kernel for the queue.
+  // How the kernel is asked for a wait: as a holder that is in the table meanwhile.
+  struct Ask {
+    LockId holder;
+    FileLocker* locker;
+    int fd;
+    LockMode mode;
+  };
   enum class Swept : std::uint8_t { kDone, kBlockedOutside };
   void pump(const FileId& file) EXCLUDES(mutex_);
   Swept sweep(LockRecord& record, Aftermath& after) REQUIRES(mutex_);
@@ -105,11 +99,56 @@ class WaitRoom final : public LockEngine {
   void hand_to_pool(const FileId& file) EXCLUDES(mutex_);
   void block_for(const FileId& file) EXCLUDES(mutex_);
   bool block_once(const FileId& file, Aftermath& after) EXCLUDES(mutex_);
-  int wait_in_kernel(Wait& wait) EXCLUDES(mutex_);
-  void give_back(const Wait& wait) REQUIRES(mutex_);
-  void settle(const WaitPtr& wait, LockRecord& record, int error, Aftermath& after) REQUIRES(mutex_);
-  Holder holder_for(const Wait& wait) REQUIRES(mutex_);
-  void drop_holder(const FileId& file, LockRecord& record, LockId id) REQUIRES(mutex_);
+  int wait_in_kernel(Wait& wait, const Ask& ask) EXCLUDES(mutex_);
+  void fail(const WaitPtr& wait, LockRecord& record, int error, Aftermath& after) REQUIRES(mutex_);
+  Ask ask_for(const Wait& wait, LockRecord& record) REQUIRES(mutex_);
+  void withdraw(const Ask& ask, const Wait& wait, LockRecord& record, Aftermath& after) REQUIRES(mutex_);
+  void give_back(const Ask& ask) REQUIRES(mutex_);
+  Swept try_upgrade(const WaitPtr& wait, LockRecord& record, Aftermath& after) REQUIRES(mutex_);
+  void settle(const WaitPtr& wait, LockRecord& record, const Ask& ask, int error, Aftermath& after) REQUIRES(mutex_);
+
+  // wait_room_holders.cc: holders and their members.
+  static Member member_for(LockId id, const LockRequest& request);
+  static Holder new_holder(LockId id, const LockRequest& request, TimePoint now);
+  void drop_holder(const FileId& file, LockRecord& record, LockId id, Aftermath& after) REQUIRES(mutex_);
+  void finish_holder(const HolderOf& which) EXCLUDES(mutex_);
+  void begin_busy(Holder& holder) REQUIRES(mutex_);
+  void end_busy(const FileId& file, LockRecord& record, LockId id, Aftermath& after) REQUIRES(mutex_);
+  void review(const FileId& file, LockRecord& record, Holder& holder, Aftermath& after) REQUIRES(mutex_);
+  void downgrade(const HolderOf& which) EXCLUDES(mutex_);
+  void regain(const FileId& file, LockRecord& record, const Holder& holder, Aftermath& after) REQUIRES(mutex_);
+
+  // wait_room_join.cc: sharing what a process has already.
+  Holder* own_holder(LockRecord& record, pid_t process, const Holding& holding) REQUIRES(mutex_);
+  [[nodiscard]] static bool joins_at_once(const Holder& holder, LockMode mode, FileLocker& locker);
+  bool join(const WaitPtr& wait, const Holding& holding, Aftermath& after) REQUIRES(mutex_);
+  Hold add_member(Holder& holder, LockRequest& request) REQUIRES(mutex_);
+  std::vector<int> merge(LockRecord& record, LockId into, pid_t process) REQUIRES(mutex_);
+  Conversion upgrade(const FileId& file, LockRecord& record, LockId id, pid_t process, int fresh, Aftermath& after)
+      REQUIRES(mutex_);
+  void made_exclusive(Holder& holder, int fresh) REQUIRES(mutex_);
+  LockId upgradable(LockRecord& record, pid_t process, LockId wanted) REQUIRES(mutex_);
+
+  // wait_room_examine.cc: looking at the processes that wait, and at those they wait for.
+  bool worth_examining(const Wait& wait) REQUIRES(mutex_);
+  void schedule_exam(const WaitPtr& wait, TimePoint at) REQUIRES(mutex_);
+  void examine_again(LockRecord& record, pid_t process, Aftermath& after) REQUIRES(mutex_);
+  void start_examining() EXCLUDES(mutex_);
+  void examine_due() EXCLUDES(mutex_);
+  void examine(const WaitPtr& wait) EXCLUDES(mutex_);
+  bool waits_for_own_thread(const Wait& wait, const Holding& holding) REQUIRES(mutex_);
+  void look_for_deadlock(const WaitPtr& wait) EXCLUDES(mutex_);
+  bool blocks_somebody(pid_t process) REQUIRES(mutex_);
+  [[nodiscard]] bool may_join(const Wait& wait, const LockRecord& record) const REQUIRES(mutex_);
+  std::optional<std::size_t> draw_graph(const Wait& start, WaitGraph& graph) REQUIRES(mutex_);
+  bool learn(const WaitGraph& graph, const WaitCircle& circle, WaitFacts& facts) EXCLUDES(mutex_);
+  bool holds_for_sure(pid_t process, const FileId& file) EXCLUDES(mutex_);
+  bool refuse_one_of(const WaitGraph& graph, const WaitCircle& circle) EXCLUDES(mutex_);
+
+  // wait_room_flock.cc: flock(2) of clients.
+  void start_flock(const WaitPtr& wait, Aftermath& after) REQUIRES(mutex_);
+  void give_up_for(const WaitPtr& wait, LockRecord& record, LockId id, Aftermath& after) REQUIRES(mutex_);
+  void grant_flock(const WaitPtr& wait, LockRecord& record, Holder& holder, Aftermath& after) REQUIRES(mutex_);
 
   // wait_room_keeper.cc: whatever has a time.
   void keep() EXCLUDES(mutex_);
@@ -121,6 +160,8 @@ class WaitRoom final : public LockEngine {
   void attend(const FileId& file, TimePoint at) REQUIRES(mutex_);
   void attend_records(TimePoint now, Aftermath& after) REQUIRES(mutex_);
   std::optional<TimePoint> attend_record(const FileId& file, TimePoint now, Aftermath& after) REQUIRES(mutex_);
+  void hold_off(const WaitPtr& wait, LockRecord& record) REQUIRES(mutex_);
+  void look_outside() EXCLUDES(mutex_);
 
   // wait_room_long.cc: who stands in the way.
   void tell_long_waits() EXCLUDES(mutex_);
@@ -136,15 +177,19 @@ class WaitRoom final : public LockEngine {
   FileLocker& locker_;
   SignalProbe& signals_;
   ForeignLocks& foreign_;
+  HolderProbe& holders_;
   Clock& clock_;
   BlockingPool& pool_;
   const Duration long_wait_;
+  const Reopen reopen_;
 
   // After those of the mirror, before the pool's. No system call and no call of a LockWaiter under it.
   mutable Mutex mutex_;
   LockTable table_ GUARDED_BY(mutex_);
   std::uint64_t last_id_ GUARDED_BY(mutex_) = 0;
-  std::size_t held_ GUARDED_BY(mutex_) = 0;
+  std::size_t held_ GUARDED_BY(mutex_) = 0;  // open file descriptions
+  // Descriptors whose Hold has gone while the holder needs them.
+  std::unordered_map<LockId, std::vector<UniqueFd>> kept_ GUARDED_BY(mutex_);
   std::unordered_map<WaitId, WaitPtr> waits_ GUARDED_BY(mutex_);
   bool stopped_ GUARDED_BY(mutex_) = false;
   unsigned jobs_ GUARDED_BY(mutex_) = 0;  // of ours in the pool
@@ -154,6 +199,9 @@ class WaitRoom final : public LockEngine {
   std::set<std::pair<TimePoint, WaitId>> deadlines_ GUARDED_BY(mutex_);
   std::set<std::pair<TimePoint, WaitId>> looks_ GUARDED_BY(mutex_);
   std::set<std::pair<TimePoint, WaitId>> long_waits_ GUARDED_BY(mutex_);
+  std::set<std::pair<TimePoint, WaitId>> exams_ GUARDED_BY(mutex_);
+  bool examining_ GUARDED_BY(mutex_) = false;
+  std::vector<FileId> held_off_ GUARDED_BY(mutex_);  // upgrades that wait for somebody outside: to be looked at now
   std::unordered_set<FileId, FileIdHash> attended_
       GUARDED_BY(mutex_);                             // polled or yielding; may hold some that are over
   TimePoint next_attention_ GUARDED_BY(mutex_);       // valid if any are attended

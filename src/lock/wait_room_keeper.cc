@@ -14,6 +14,10 @@ namespace flockfs {
 namespace {
 
 constexpr Duration kBetweenLooks = std::chrono::milliseconds(50);
+// How often the list of all locks is looked at for an upgrade that somebody outside is in the way of.
+constexpr Duration kFirstOutsidePause = std::chrono::milliseconds(2);
+constexpr Duration kLongestOutsidePause = std::chrono::milliseconds(100);
+constexpr int kRestPerLook = 3;
 
 }  // namespace
 
@@ -21,9 +25,11 @@ WaitRoom::WaitRoom(const LockEngineConfig& config, Keeper keeper)
     : locker_(config.locker),
       signals_(config.signals),
       foreign_(config.foreign),
+      holders_(config.holders),
       clock_(config.clock),
       pool_(config.pool),
-      long_wait_(config.long_wait) {
+      long_wait_(config.long_wait),
+      reopen_(config.reopen) {
   if (keeper == Keeper::kNone) return;
   // The daemon's signals are for its main thread; a thread starts with its creator's mask.
   sigset_t all;
@@ -91,6 +97,7 @@ std::optional<TimePoint> WaitRoom::next_tick_locked() const {
   if (!long_waits_.empty()) no_later_than(long_waits_.begin()->first);
   if (!unchecked_.empty()) no_later_than(next_check_);
   if (!attended_.empty()) no_later_than(next_attention_);
+  if (!exams_.empty() && !examining_) no_later_than(exams_.begin()->first);
   return next;
 }
 
@@ -99,6 +106,8 @@ void WaitRoom::tick() {
   std::vector<WaitPtr> looks;
   bool check = false;
   bool long_ones = false;
+  bool exams = false;
+  bool outside = false;
   {
     MutexLock lock(mutex_);
     const TimePoint now = clock_.now();
@@ -107,11 +116,21 @@ void WaitRoom::tick() {
     attend_records(now, after);
     check = !unchecked_.empty() && next_check_ <= now;
     long_ones = !long_waits_.empty() && long_waits_.begin()->first <= now;
+    exams = !exams_.empty() && exams_.begin()->first <= now && !examining_;
+    outside = !held_off_.empty();
   }
   see_to(std::move(after));
   for (const WaitPtr& wait : looks) look_at_signals(wait);
   if (check) check_fairness();
   if (long_ones) tell_long_waits();
+  if (outside) look_outside();
+  if (!exams) return;
+  start_examining();
+  {
+    MutexLock lock(mutex_);
+    if (std::exchange(examining_, true)) return;  // a thread of the pool does it
+  }
+  examine_due();
 }
 
 void WaitRoom::end_overdue(TimePoint now, Aftermath& after) {
@@ -181,6 +200,7 @@ std::optional<TimePoint> WaitRoom::attend_record(const FileId& file, TimePoint n
   if (record->poll_at && *record->poll_at <= now) {
     record->poll_at.reset();
     pump_now = true;
+    if (!record->queue().empty() && record->queue().front().held_off) held_off_.push_back(file);
   }
   if (pump_now) after.pump.push_back(file);
   std::optional<TimePoint> again = record->poll_at;
@@ -188,6 +208,47 @@ std::optional<TimePoint> WaitRoom::attend_record(const FileId& file, TimePoint n
     again = again ? std::min(*again, record->yield_until()) : record->yield_until();
   table_.drop_if_idle(file, now);
   return again;
+}
+
+// Somebody outside has what an upgrade wants exclusively. Each try would drop the shared lock for a moment, so there is
+// none until nobody outside is in the list of locks (DESIGN 1.6). REQUIRES: the wait is at the head of the queue.
+void WaitRoom::hold_off(const WaitPtr& wait, LockRecord& record) {
+  wait->place->held_off = true;
+  record.poll_pause = std::clamp(record.poll_pause * 2, kFirstOutsidePause, kLongestOutsidePause);
+  record.poll_at = clock_.now() + record.poll_pause;
+  attend(wait->request.file, *record.poll_at);
+}
+
+void WaitRoom::look_outside() {
+  std::vector<FileId> files;
+  {
+    MutexLock lock(mutex_);
+    files = std::exchange(held_off_, {});
+  }
+  for (const FileId& file : files) learn_device(file);
+  const TimePoint begin = clock_.now();
+  std::unordered_set<FileId, FileIdHash> taken;
+  const bool read = foreign_.for_each([this, &taken](const ForeignLock& lock) {
+    if (!lock.waits && lock.kind != ForeignLockKind::kOfd && locker_.minds(lock.kind)) taken.insert(lock.file);
+  });
+  Aftermath after;
+  {
+    MutexLock lock(mutex_);
+    const TimePoint now = clock_.now();
+    for (const FileId& file : files) {
+      LockRecord* const record = table_.find(file);
+      if (record == nullptr || record->queue().empty() || !record->queue().front().held_off) continue;
+      const WaitPtr& wait = waits_.at(record->queue().front().wait_id);
+      if (read && taken.contains(listed(file))) {
+        hold_off(wait, *record);
+        record->poll_at = std::max(*record->poll_at, now + (now - begin) * kRestPerLook);
+      } else {
+        wait->place->held_off = false;
+        after.pump.push_back(file);
+      }
+    }
+  }
+  see_to(std::move(after));
 }
 
 }  // namespace flockfs

@@ -16,7 +16,9 @@ bool in_the_way(LockMode holder, LockMode wanted) {
 std::vector<Blocker> blockers_in(const LockRecord& record, LockMode mode, std::uint64_t wait_id) {
   std::vector<Blocker> all;
   for (const Holder& holder : record.holders()) {
-    if (in_the_way(holder.mode, mode)) all.push_back({holder.owner.tgid, holder.mode, true});
+    if (holder.state == Holder::State::kGivenUp || !in_the_way(holder.mode, mode)) continue;
+    if (holder.empty) all.push_back({0, holder.mode, true});  // on its way out
+    holder.for_each_member([&](const Member& member) { all.push_back({member.owner.tgid, holder.mode, true}); });
   }
   for (const QueuedRequest& request : record.queue()) {
     if (request.wait_id == wait_id) break;

@@ -45,41 +45,99 @@ WaitRoom::Swept WaitRoom::sweep(LockRecord& record, Aftermath& after) {
 // The mutex is free while the kernel is asked; the wait may end in that time.
 WaitRoom::Swept WaitRoom::try_head(LockRecord& record, Aftermath& after) {
   const WaitPtr wait = waits_.at(record.grantable()->wait_id);
-  const Holder holder = holder_for(*wait);
-  record.add_holder(holder);
+  if (wait->place->want == Want::kUpgrade) return try_upgrade(wait, record, after);
+  const Ask ask = ask_for(*wait, record);
+  wait->asked = true;
   mutex_.unlock();
-  const int error = locker_.try_lock(holder.fd, holder.mode);
+  const int error = ask.locker->try_lock(ask.fd, ask.mode);
   mutex_.lock();
-  if (wait->state == Wait::State::kEnded) {
-    if (error == 0) give_back(*wait);
-    drop_holder(wait->request.file, record, holder.id);
-    after.let_go.push_back(wait);
+  wait->asked = false;
+  if (wait->state != Wait::State::kEnded && error == 0) {
+    grant(wait, record, ask.holder, after);
+    end_busy(wait->request.file, record, ask.holder, after);
     return Swept::kDone;
   }
-  if (error == 0) {
-    grant(wait, record, holder.id, after);
-    return Swept::kDone;
-  }
-  drop_holder(wait->request.file, record, holder.id);
+  if (error == 0) give_back(ask);
+  withdraw(ask, *wait, record, after);
+  after.let_go.push_back(wait);
+  if (wait->state == Wait::State::kEnded) return Swept::kDone;
   if (error == EWOULDBLOCK) return Swept::kBlockedOutside;
-  end_wait(wait, WaitEnd::kFailed, error, after);
+  fail(wait, record, error, after);
   return Swept::kDone;
 }
 
-Holder WaitRoom::holder_for(const Wait& wait) {
-  const LockRequest& request = wait.request;
-  return {++last_id_, request.mode, true, request.owner, wait.since, request.fd.get()};
+void WaitRoom::fail(const WaitPtr& wait, LockRecord& record, int error, Aftermath& after) {
+  end_wait(wait, WaitEnd::kFailed, error, after);
+  if (wait->member == 0) return;
+  if (const Holder* holder = record.holder_of(wait->member)) regain(wait->request.file, record, *holder, after);
 }
 
-void WaitRoom::drop_holder(const FileId& file, LockRecord& record, LockId id) {
-  record.remove_holder(id);
+// REQUIRES: the head of the queue is an upgrade, and nobody of the mirror is in its way.
+WaitRoom::Swept WaitRoom::try_upgrade(const WaitPtr& wait, LockRecord& record, Aftermath& after) {
+  const FileId file = wait->request.file;
+  const pid_t process = wait->request.owner.tgid;
+  const LockId id = upgradable(record, process, wait->place->holder);
+  if (id == 0) {  // what it had has gone
+    wait->place->want = Want::kLock;
+    return Swept::kDone;
+  }
+  wait->asked = true;
+  const int fresh = wait->request.fd.get();
+  const Conversion conversion = upgrade(file, record, id, process, fresh, after);
+  wait->asked = false;
+  const bool ended = wait->state == Wait::State::kEnded;
+  after.let_go.push_back(wait);
+  if (conversion == Conversion::kDone) {
+    Holder& holder = *record.holder(id);
+    made_exclusive(holder, fresh);
+    if (ended) {
+      kept_[id].push_back(std::move(wait->request.fd));  // it may carry the lock
+    } else {
+      Hold hold = add_member(holder, wait->request);
+      end_wait(wait, WaitEnd::kGranted, 0, after);
+      after.ended.back().outcome.hold = std::move(hold);
+    }
+  } else if (!ended && conversion == Conversion::kLost) {
+    end_wait(wait, WaitEnd::kLost, 0, after);
+  } else if (!ended) {
+    hold_off(wait, record);
+  }
+  end_busy(file, record, id, after);
+  return Swept::kDone;
+}
+
+WaitRoom::Ask WaitRoom::ask_for(const Wait& wait, LockRecord& record) {
+  const LockRequest& request = wait.request;
+  if (wait.place->want == Want::kRegain) {
+    Holder& holder = *record.holder(wait.place->holder);
+    begin_busy(holder);
+    record.take_up(holder, request.mode);
+    return {holder.id, locker_.flock_part(), holder.fd, request.mode};
+  }
+  const LockId id = ++last_id_;
+  record.add_holder(new_holder(id, request, wait.since));
+  return {id, &locker_, request.fd.get(), request.mode};
+}
+
+// The kernel did not grant it, or to nobody.
+void WaitRoom::withdraw(const Ask& ask, const Wait& wait, LockRecord& record, Aftermath& after) {
+  const FileId& file = wait.request.file;
+  if (ask.locker == &locker_ && wait.member == 0 && !wait.internal) {
+    drop_holder(file, record, ask.holder, after);
+    return;
+  }
+  Holder& holder = *record.holder(ask.holder);
+  record.give_up(holder);
   if (record.drained(clock_.now(), table_.times)) attend(file, record.yield_until());
+  const bool ended = wait.state == Wait::State::kEnded;
+  if (ended && !holder.empty && wait.member != 0 && !stopped_) regain(file, record, holder, after);
+  end_busy(file, record, ask.holder, after);
 }
 
 // The kernel granted what nobody waits for any more. The mutex is free meanwhile.
-void WaitRoom::give_back(const Wait& wait) {
+void WaitRoom::give_back(const Ask& ask) {
   mutex_.unlock();
-  (void)locker_.unlock(wait.request.fd.get());
+  (void)ask.locker->unlock(ask.fd);
   mutex_.lock();
 }
 
@@ -117,15 +175,25 @@ bool WaitRoom::block_once(const FileId& file, Aftermath& after) {
   MutexLock lock(mutex_);
   LockRecord& record = *table_.find(file);  // there, since its worker is this thread
   bool again = false;
-  if (record.grantable() != nullptr) {
-    const WaitPtr wait = waits_.at(record.grantable()->wait_id);
+  const QueuedRequest* const head = record.grantable();
+  if (head != nullptr && head->want == Want::kUpgrade) {
+    again = sweep(record, after) == Swept::kBlockedOutside;
+  } else if (head != nullptr) {
+    const WaitPtr wait = waits_.at(head->wait_id);
     after.let_go.push_back(wait);
-    wait->blocked_for = true;
+    const bool regains = head->want == Want::kRegain;
+    Ask ask{0, &locker_, wait->request.fd.get(), wait->request.mode};
+    if (regains) {  // not in the table as held meanwhile: others of ours may still be admitted behind it
+      Holder& holder = *record.holder(head->holder);
+      begin_busy(holder);
+      ask = {holder.id, locker_.flock_part(), holder.fd, wait->request.mode};
+    }
+    wait->blocked_for = wait->asked = true;
     lock.unlock();
-    const int error = wait_in_kernel(*wait);
+    const int error = wait_in_kernel(*wait, ask);
     lock.lock();
-    wait->blocked_for = false;
-    settle(wait, record, error, after);
+    wait->blocked_for = wait->asked = false;
+    settle(wait, record, ask, error, after);
     again = sweep(record, after) == Swept::kBlockedOutside;
   }
   if (!again) {
@@ -135,23 +203,32 @@ bool WaitRoom::block_once(const FileId& file, Aftermath& after) {
   return again;
 }
 
-int WaitRoom::wait_in_kernel(Wait& wait) {
+int WaitRoom::wait_in_kernel(Wait& wait, const Ask& ask) {
   if (!wait.point.enter()) return EINTR;
-  const int error = locker_.wait_lock(wait.request.fd.get(), wait.request.mode);
+  const int error = ask.locker->wait_lock(ask.fd, ask.mode);
   wait.point.leave();
   return error;
 }
 
-void WaitRoom::settle(const WaitPtr& wait, LockRecord& record, int error, Aftermath& after) {
-  if (wait->state == Wait::State::kEnded) {
-    if (error == 0) give_back(*wait);
-  } else if (error == 0) {
-    const Holder holder = holder_for(*wait);
-    record.add_holder(holder);
-    grant(wait, record, holder.id, after);
-  } else if (error != EINTR) {  // that was a signal for somebody else
-    end_wait(wait, WaitEnd::kFailed, error, after);
+void WaitRoom::settle(const WaitPtr& wait, LockRecord& record, const Ask& ask, int error, Aftermath& after) {
+  const FileId& file = wait->request.file;
+  const bool ended = wait->state == Wait::State::kEnded;
+  if (ended && error == 0) give_back(ask);
+  if (!ended && error == 0) {
+    LockId id = ask.holder;
+    if (id != 0) {
+      record.take_up(*record.holder(id), ask.mode);
+    } else {
+      id = ask_for(*wait, record).holder;
+    }
+    grant(wait, record, id, after);
+  } else if (!ended && error != EINTR) {  // that was a signal for somebody else
+    fail(wait, record, error, after);
   }
+  if (ask.holder == 0) return;
+  const Holder& holder = *record.holder(ask.holder);
+  if (ended && !holder.empty && wait->member != 0 && !stopped_) regain(file, record, holder, after);
+  end_busy(file, record, ask.holder, after);
 }
 
 }  // namespace flockfs

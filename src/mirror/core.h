@@ -19,6 +19,8 @@
 namespace flockfs {
 
 class BlockingPool;
+class Flocks;
+class HolderProbe;
 class SignalProbe;
 class OpenPipeline;
 class ReleaseDesk;
@@ -54,7 +56,9 @@ struct Core {
   fuse_session* session = nullptr;
   BlockingPool* pool = nullptr;
   SignalProbe* signals = nullptr;
+  HolderProbe* holders = nullptr;
   OpenPipeline* opens = nullptr;
+  Flocks* flocks = nullptr;
   ReleaseDesk* releases = nullptr;
   Workers* workers = nullptr;
   dev_t device = 0;  // the mounted mirror's

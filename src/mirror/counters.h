@@ -17,6 +17,8 @@ struct Counters {
   std::atomic<std::uint64_t> waited{0};    // had to wait, however that ended
   std::atomic<std::uint64_t> timeouts{0};
   std::atomic<std::uint64_t> interrupted{0};
+  std::atomic<std::uint64_t> deadlocks{0};  // refused
+  std::atomic<std::uint64_t> lapsed{0};     // locks of open files that were gone for a while
   std::atomic<std::uint64_t> waited_ns{0};  // of all waits that have ended
 
   void wait_ended(Duration lasted) { waited_ns += static_cast<std::uint64_t>(lasted.count()); }
@@ -32,6 +34,8 @@ struct Counters {
     number("waited", waited);
     number("timeouts", timeouts);
     number("interrupted", interrupted);
+    number("deadlocks", deadlocks);
+    number("lapsed", lapsed);
   }
 };
 

@@ -79,6 +79,23 @@ void log_long_wait(const Subject& subject, Duration waited, const std::vector<Bl
   end(LogLevel::kWarning, line, subject);
 }
 
+void log_deadlock(const Subject& subject, const std::vector<pid_t>& processes, bool certain) {
+  if (!log_enabled(LogLevel::kWarning)) return;
+  LogLine line = begin("deadlock", subject);
+  line.text("refused", certain ? "yes" : "no");
+  Numbers pids;
+  for (const pid_t process : processes) pids.add(process);
+  if (!certain && !pids.text().empty()) line.text("processes", pids.text());
+  end(LogLevel::kWarning, line, subject);
+}
+
+void log_lapsed(const Subject& subject, std::string_view reason) {
+  if (!log_enabled(LogLevel::kWarning)) return;
+  LogLine line = begin("lapsed", subject);
+  line.text("reason", reason);
+  end(LogLevel::kWarning, line, subject);
+}
+
 void log_interrupted(const Subject& subject, Duration waited) {
   const LogLevel level = level_after(waited, LogLevel::kInfo);
   if (!log_enabled(level)) return;

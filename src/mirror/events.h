@@ -26,6 +26,10 @@ void log_pass(const Subject& subject, PassReason reason);
 void log_wait(const Subject& subject);
 // A wait that lasts: how long already, and whom it is for.
 void log_long_wait(const Subject& subject, Duration waited, const std::vector<Blocker>& blockers);
+// A wait that can never end, or (if not certain) one that seems to be for processes that wait for it.
+void log_deadlock(const Subject& subject, const std::vector<pid_t>& processes, bool certain);
+// The lock of an open file was gone for a moment (DESIGN 1.4).
+void log_lapsed(const Subject& subject, std::string_view reason);
 void log_interrupted(const Subject& subject, Duration waited);
 void log_timeout(const Subject& subject, Duration waited);
 // Opened without a lock, for this reason.

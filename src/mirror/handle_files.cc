@@ -33,18 +33,6 @@ void tmpfile(fuse_req_t native, fuse_ino_t parent, mode_t mode, fuse_file_info* 
   });
 }
 
-// Runs a handler with the open file that the request names, or answers EBADF.
-template <typename Handler>
-void with_file(fuse_req_t native, const fuse_file_info* info, Handler handler) {
-  serve(native, [&](Core& core, Request& request) {
-    if (const auto file = core.files.get(info->fh)) {
-      handler(core, request, *file);
-    } else {
-      request.error(EBADF);
-    }
-  });
-}
-
 void read(fuse_req_t native, fuse_ino_t /*node*/, std::size_t size, off_t offset, fuse_file_info* info) {
   with_file(native, info, [&](Core&, Request& request, OpenFile& file) {
     thread_local std::vector<char> bytes;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cerrno>
 #include <exception>
 #include <new>
 
@@ -16,6 +17,7 @@ void add_directory_handlers(fuse_lowlevel_ops& ops);  // opendir, readdir, readd
 void add_change_handlers(fuse_lowlevel_ops& ops);     // mkdir, mknod, symlink, link, unlink, rmdir, rename
 void add_file_handlers(fuse_lowlevel_ops& ops);       // open, create, read, write, ... release
 void add_xattr_handlers(fuse_lowlevel_ops& ops);
+void add_flock_handlers(fuse_lowlevel_ops& ops);
 
 // Runs one handler. No exception crosses into libfuse, which is C: out of memory is ENOMEM to the client, and the
 // Request that unwinds with it is answered once all the same.
@@ -31,6 +33,18 @@ void serve(fuse_req_t native, Handler handler) {
     log_write(LogLevel::kError, LogLine("error").text("op", "request").quoted("reason", error.what()));
     if (request.pending()) request.error(EIO);
   }
+}
+
+// Runs a handler with the open file that the request names, or answers EBADF.
+template <typename Handler>
+void with_file(fuse_req_t native, const fuse_file_info* info, Handler handler) {
+  serve(native, [&](Core& core, Request& request) {
+    if (const auto file = core.files.get(info->fh)) {
+      handler(core, request, *file);
+    } else {
+      request.error(EBADF);
+    }
+  });
 }
 
 // Notes that a reply is going to tell these attributes, which were read after `before`; reads them again if an open

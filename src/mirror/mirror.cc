@@ -19,8 +19,10 @@
 #include "mirror/connection.h"
 #include "mirror/core.h"
 #include "mirror/device.h"
+#include "mirror/flocks.h"
 #include "mirror/lock_probe.h"
 #include "mirror/open_pipeline.h"
+#include "mirror/process_files.h"
 #include "mirror/release_desk.h"
 #include "mirror/slow_opens.h"
 #include "mirror/workers.h"
@@ -67,6 +69,8 @@ class MountedMirror final : public Mirror {
   void begin_stop(std::string_view why);
   void on_mountinfo();
   void log_started() const;
+  std::unique_ptr<LockEngine> make_engine(FileLocker& locker);
+  void stop_waits();
 
   SteadyClock clock_;
   std::unique_ptr<FileLocker> locker_;
@@ -75,7 +79,12 @@ class MountedMirror final : public Mirror {
   Core core_;
   BlockingPool pool_{kMostBlocking};
   SlowOpens slow_;
+  ProcHolderProbe holders_{core_};
   std::unique_ptr<LockEngine> locks_;
+  // Where opens take no flock: for those who call flock(2) themselves.
+  std::unique_ptr<FileLocker> flock_locker_;
+  std::unique_ptr<LockEngine> flock_engine_;
+  std::optional<Flocks> flocks_;
   std::optional<OpenPipeline> opens_;
   std::optional<ReleaseDesk> releases_;
   std::optional<Connection> connection_;
@@ -90,12 +99,20 @@ class MountedMirror final : public Mirror {
 // On an error everything is undone by the destructor.
 Status MountedMirror::start() {
   if (auto root = core_.inodes.open_root(); !root) return root;
-  locks_ = make_lock_engine({*locker_, signals_, foreign_, clock_, pool_});
+  locks_ = make_engine(*locker_);
   if (!locks_) return errno_error("cannot start a thread");
+  if (locker_->flock_part() == nullptr) {
+    flock_locker_ = make_file_locker(LockKind::kFlock);
+    flock_engine_ = make_engine(*flock_locker_);
+    if (!flock_engine_) return errno_error("cannot start a thread");
+  }
+  flocks_.emplace(core_, *locks_, flock_engine_ ? *flock_engine_ : *locks_);
   opens_.emplace(core_, *locks_, slow_);
   releases_.emplace(core_);
   core_.pool = &pool_;
   core_.signals = &signals_;
+  core_.holders = &holders_;
+  core_.flocks = &*flocks_;
   core_.opens = &*opens_;
   core_.releases = &*releases_;
   if (auto probed = probe_locks(*core_.source, *locker_); !probed) {
@@ -130,6 +147,10 @@ Status MountedMirror::start() {
   if (auto started = workers_->start(core_.config.threads.value_or(default_threads())); !started) return started;
   log_started();
   return {};
+}
+
+std::unique_ptr<LockEngine> MountedMirror::make_engine(FileLocker& locker) {
+  return make_lock_engine({locker, signals_, foreign_, holders_, clock_, pool_, kLongWait, core_.config.reopen});
 }
 
 void MountedMirror::log_started() const {
@@ -182,7 +203,7 @@ void MountedMirror::begin_stop(std::string_view why) {
       LogLine("stopping").text("signal", why).number("open_files", static_cast<std::int64_t>(core_.files.size())));
   stop_at_ = clock_.now() + core_.config.stop_timeout;
   waits_ended_ = true;
-  opens_->stop();
+  stop_waits();
   detach(core_.config.mountpoint, *mount_point_);
 }
 
@@ -194,13 +215,18 @@ void MountedMirror::on_mountinfo() {
   log_write(LogLevel::kInfo, LogLine("detached")
                                  .quoted("mountpoint", core_.config.mountpoint)
                                  .number("open_files", static_cast<std::int64_t>(core_.files.size())));
+  stop_waits();
+}
+
+void MountedMirror::stop_waits() {
   opens_->stop();
+  flocks_->stop();
 }
 
 MountedMirror::~MountedMirror() {
   // Not called off: what the members' ends wait for counts too, and the process ends after them.
   ::alarm(kTearDownLimitSeconds);
-  if (opens_) opens_->stop();
+  if (opens_) stop_waits();
   if (mount_point_) detach(core_.config.mountpoint, *mount_point_);
   if (workers_ && !workers_->stop(kWorkersLimit)) {
     log_write(LogLevel::kError, LogLine("error").text("op", "stop").quoted("reason", "a request hangs in the source"));
@@ -212,6 +238,7 @@ MountedMirror::~MountedMirror() {
   if (releases_) releases_->stop();
   pool_.wait_idle();
   if (locks_) locks_->end();
+  if (flock_engine_) flock_engine_->end();
   for (auto& file : core_.files.take_all()) releases_->end(std::move(file));
   (void)core_.directories.take_all();
   connection_.reset();

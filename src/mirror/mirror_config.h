@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lock/file_locker.h"
+#include "lock/lock_engine.h"
 
 namespace flockfs {
 
@@ -21,6 +22,7 @@ struct MirrorConfig {
   std::vector<std::string> excludes;
 
   LockKind lock = LockKind::kFlock;
+  Reopen reopen = Reopen::kJoin;
   std::optional<std::chrono::milliseconds> timeout;  // the longest wait for a lock; 0: it is tried once; none: for ever
   Otherwise on_timeout = Otherwise::kFail;
   Otherwise on_unsupported = Otherwise::kFail;  // the source's file system has no locks

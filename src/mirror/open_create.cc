@@ -25,7 +25,7 @@ constexpr int kStrictTries = 16;
 
 // Takes a lock if it can be had at once, on the open file description of `fd`: EAGAIN if not. `fd` stays the caller's;
 // closing it does not end the lock. Where the file system has no locks and may do without, `hold` stays empty.
-Status OpenPipeline::take_lock(int fd, LockMode mode, pid_t process, Hold& hold) {
+Status OpenPipeline::take_lock(int fd, LockMode mode, pid_t process, Hold& hold, Joining joining) {
   struct stat st {};
   if (::fstat(fd, &st) != 0) return errno_error();
   LockRequest wanted;
@@ -35,6 +35,11 @@ Status OpenPipeline::take_lock(int fd, LockMode mode, pid_t process, Hold& hold)
   wanted.fd = UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!wanted.fd) return errno_error();
   auto outcome = locks_.try_acquire(wanted);
+  if (!outcome && joining == Joining::kYes) outcome = locks_.try_join(wanted);
+  if (outcome && outcome->end == WaitEnd::kLost) {
+    ++core_.counters.lapsed;
+    return Error{EAGAIN, {}};
+  }
   if (!outcome) return Error{EAGAIN, {}};
   if (outcome->end != WaitEnd::kGranted) {
     if (core_.config.on_unsupported == Otherwise::kUnlocked && is_unsupported(outcome->error)) return {};

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/unique_fd.h"
 #include "lock/lock_engine.h"
 #include "mirror/open_slots.h"
@@ -23,7 +24,7 @@ namespace flockfs {
 }
 
 // One open file description of a client, from the answer to OPEN or CREATE until its RELEASE and, where the kernel
-// passes I/O through, the end of its last mapping. Constant after construction but for the marks at the end; whoever
+// passes I/O through, the end of its last mapping. Constant after construction but for what is at the end; whoever
 // drops the last reference gives the lock back, so: under no mutex.
 struct OpenFile {
   OpenSlots::Slot slot;
@@ -36,6 +37,10 @@ struct OpenFile {
   bool passthrough = false;
   TimePoint since;                             // when the lock was granted
   std::int64_t opened_at_ns = boot_time_ns();  // for telling the opener from a later process of its number
+
+  // flock(2) of the client where the open's own lock is none that it could convert (Flocks).
+  Mutex flock_mutex;
+  Hold flocked GUARDED_BY(flock_mutex);
 
   std::atomic<bool> warned{false};         // "held" has been logged
   std::atomic<bool> passed_around{false};  // closed by another process than the opener

@@ -63,6 +63,8 @@ class OpenPipeline::Parked final : public LockWaiter {
     log_long_wait(subject_, waited, blockers);
   }
 
+  void on_possible_deadlock(const std::vector<pid_t>& processes) override { log_deadlock(subject_, processes, false); }
+
  private:
   OpenPipeline& pipeline_;
   const InodePtr inode_;
@@ -259,6 +261,16 @@ void OpenPipeline::granted(Task task, LockOutcome outcome) {
     case WaitEnd::kStopped:
       task.request.error(ENOTCONN);
       return;
+    case WaitEnd::kDeadlock:
+      ++core_.counters.deadlocks;
+      log_deadlock(task.subject(core_), {task.process}, true);
+      task.request.error(EDEADLK);
+      return;
+    case WaitEnd::kLost:
+      ++core_.counters.lapsed;
+      log_lapsed(task.subject(core_), "upgrade");
+      task.request.error(EAGAIN);
+      return;
     case WaitEnd::kFailed:
       if (is_unsupported(outcome.error)) {
         unsupported(std::move(task), outcome.error);
@@ -296,56 +308,6 @@ void OpenPipeline::finish(Task task, std::shared_ptr<OpenFile> file) {
     }
   }
   answer(std::move(task), file, st);
-}
-
-bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
-  auto parent = name.parent->path_fd();
-  struct stat there {};
-  return parent && ::fstatat(parent->get(), name.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-         same_file(there, st);
-}
-
-// DESIGN 1.3: whether the name under which the kernel opens the inode still leads to it. Which of several that is
-// nobody says, so all must: what does not is dropped, and the kernel looks again. It also does if the rights have
-// changed since it was told of them, for it has checked the old ones. At the second try whatever is there is served,
-// and so is what has no name (O_TMPFILE, a deleted file by its magic link).
-bool OpenPipeline::leads_here(pid_t tid, const InodePtr& inode, LockMode mode, const struct stat& st) {
-  auto names = core_.inodes.names(*inode);
-  if (retries_.take(tid, inode.get(), names, mode)) return true;
-  std::vector<const Inode::Name*> stale;
-  for (const Inode::Name& name : names) {
-    if (!is_at(name, st)) stale.push_back(&name);
-  }
-  if (stale.empty() && core_.attributes.rights_as_told(*inode, st)) return true;
-  // The last one stays: it says under which name the kernel is to look again.
-  if (stale.size() < names.size()) {
-    for (const Inode::Name* name : stale) core_.inodes.remove_name(inode, name->parent, name->name);
-  }
-  forget_attributes(*inode, st);
-  retries_.remember(tid, inode, std::move(names));
-  return false;
-}
-
-void OpenPipeline::attributes_were_stale(pid_t tid, const InodePtr& inode) {
-  retries_.remember(tid, inode, core_.inodes.names(*inode), Retries::First::kAttributes);
-}
-
-Result<Found> OpenPipeline::lookup(pid_t tid, const InodePtr& parent, const char* name) {
-  if (!retries_.awaited(tid, parent, name)) return core_.inodes.lookup(parent, name);
-  UniqueFd keep;
-  auto found = core_.inodes.lookup(parent, name, &keep);
-  if (found) {
-    retries_.keep(tid, std::move(keep));
-  } else {
-    retries_.found_nothing(tid);
-  }
-  return found;
-}
-
-void OpenPipeline::forget_attributes(Inode& inode, const struct stat& st) {
-  if (core_.attributes.current(inode, st)) return;
-  core_.attributes.reset(inode);
-  fuse_lowlevel_notify_inval_inode(core_.session, core_.node(inode), -1, 0);
 }
 
 void OpenPipeline::prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info) {

@@ -93,11 +93,11 @@ class OpenPipeline {
   void say_waiting(Truncation& truncation) const;
   Status try_truncate(Truncation& truncation, MayWait may_wait);
   Status cut(const Truncation& truncation, int fd);
-  [[nodiscard]] std::shared_ptr<OpenFile> own_writable(const Inode& inode, pid_t process) const;
   Status open_for(Truncation& truncation, MayWait may_wait);
   Status open_slowly_for(Truncation& truncation);
   [[nodiscard]] bool in_use(const Inode& inode, Duration waited) const;
-  Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold);
+  enum class Joining : std::uint8_t { kNo, kYes };  // looks at /proc: not for FUSE workers
+  Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold, Joining joining = Joining::kNo);
   void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);
   void forget_attributes(Inode& inode, const struct stat& st);
 

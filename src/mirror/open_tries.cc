@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -44,11 +45,11 @@ bool OpenPipeline::still_open(const Inode& inode, const std::vector<Blocker>& bl
   if (core_.releases->unlooked(inode)) return waited > kMappingLimit;
   if (core_.releases->keeps(inode)) return true;
   if (waited > kCloseLimit) return true;
-  const ino_t ino = core_.source->shown_ino(inode.dev(), inode.ino());
-  for (const Blocker& blocker : blockers) {
-    if (has_open(blocker.pid, core_.device, ino) == HasOpen::kYes) return true;
-  }
-  return false;
+  const FileId file{inode.dev(), inode.ino()};
+  return std::any_of(blockers.begin(), blockers.end(), [&](const Blocker& blocker) {
+    const auto holding = core_.holders->holding(blocker.pid, file);
+    return holding && holding->any();
+  });
 }
 
 // REQUIRES: a first try has failed. In a thread that may sleep, unless somebody outside has the lock.
@@ -71,7 +72,9 @@ void OpenPipeline::try_again(Task task, LockRequest wanted) {
     const TimePoint start = now();
     for (;;) {
       const auto blockers = locks_.blockers(trying->wanted.file, trying->wanted.mode);
-      if (auto outcome = locks_.try_acquire(trying->wanted)) {
+      auto outcome = locks_.try_acquire(trying->wanted);
+      if (!outcome) outcome = locks_.try_join(trying->wanted);
+      if (outcome) {
         granted(std::move(trying->task), *std::move(outcome));
         return;
       }

@@ -94,32 +94,27 @@ void OpenPipeline::say_waiting(Truncation& truncation) const {
   if (!std::exchange(truncation.waiting, true)) log_wait(truncation.subject(core_));
 }
 
-// EAGAIN if somebody has the lock; a process that has it itself, through this mirror, truncates under its own. ESTALE
+// EAGAIN if somebody has the lock; a process that has it itself, through this mirror, truncates under its own, which is
+// seen where this may wait. ESTALE
 // if the name leads to another file by now: truncate(2) then looks again, as open(2) does.
 Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
-  const Inode& inode = *truncation.inode;
-  // Kept until the truncation is done; these end after the scope below, since their end may finish other clients'
-  // opens.
-  std::shared_ptr<OpenFile> own;
   Hold hold;
-  if (truncation.decision.selected) own = own_writable(inode, truncation.process);
-  if (!own) {
-    if (auto opened = open_for(truncation, may_wait); !opened) return opened;
-    if (truncation.decision.selected) {
-      if (auto taken = take_lock(truncation.fd.get(), LockMode::kExclusive, truncation.process, hold); !taken)
-        return taken;
-      const Duration waited = now() - truncation.started;
-      if (hold.valid()) {
-        log_lock(truncation.subject(core_), waited);
-      } else {
-        log_unlocked(truncation.subject(core_), "unsupported", waited);
-      }
+  if (auto opened = open_for(truncation, may_wait); !opened) return opened;
+  if (truncation.decision.selected) {
+    const auto joining = may_wait == MayWait::kYes ? Joining::kYes : Joining::kNo;
+    if (auto taken = take_lock(truncation.fd.get(), LockMode::kExclusive, truncation.process, hold, joining); !taken)
+      return taken;
+    const Duration waited = now() - truncation.started;
+    if (hold.valid()) {
+      log_lock(truncation.subject(core_), waited);
     } else {
-      log_pass(truncation.subject(core_), truncation.decision.reason);
+      log_unlocked(truncation.subject(core_), "unsupported", waited);
     }
+  } else {
+    log_pass(truncation.subject(core_), truncation.decision.reason);
   }
   const TimePoint locked = now();
-  Status done = cut(truncation, own ? own->fd() : truncation.fd.get());
+  Status done = cut(truncation, truncation.fd.get());
   if (hold.valid()) {
     hold.reset();
     log_unlock(truncation.subject(core_), now() - locked);
@@ -137,16 +132,6 @@ Status OpenPipeline::cut(const Truncation& truncation, int fd) {
   return {};
 }
 
-// The process's own open file under whose lock it may write.
-std::shared_ptr<OpenFile> OpenPipeline::own_writable(const Inode& inode, pid_t process) const {
-  if (process == 0) return nullptr;
-  auto own = core_.files.pick([&](const OpenFile& file) {
-    return file.inode.get() == &inode && file.locked() && file.hold.mode() == LockMode::kExclusive &&
-           file.opener == process;
-  });
-  return own.empty() ? nullptr : std::move(own.front());
-}
-
 // Opens the file, if that has not been done. open(2) may wait for the holder of a lease, or for a source that is FUSE
 // and waits for a lock itself: EAGAIN where it must not.
 Status OpenPipeline::open_for(Truncation& truncation, MayWait may_wait) {
@@ -154,8 +139,11 @@ Status OpenPipeline::open_for(Truncation& truncation, MayWait may_wait) {
   const InodePtr& inode = truncation.inode;
   if (!inode->mount().open_may_wait) {
     auto fd = inode->open(O_WRONLY | O_NONBLOCK);
-    if (fd) truncation.fd = *std::move(fd);
-    if (fd || fd.error().code != EWOULDBLOCK) return fd ? Status{} : Status{fd.error()};
+    if (fd) {
+      truncation.fd = *std::move(fd);
+      return {};
+    }
+    if (fd.error().code != EWOULDBLOCK) return fd.error();
   }
   if (may_wait == MayWait::kNo) return Error{EAGAIN, {}};
   return open_slowly_for(truncation);

@@ -2,9 +2,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -14,8 +17,11 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/unique_fd.h"
+#include "mirror/core.h"
+#include "mirror/mappings.h"
 
 namespace flockfs {
 namespace {
@@ -33,15 +39,15 @@ std::string read_all_of(int directory, const char* path) {
 }
 
 template <typename Number>
-bool parse_number(std::string_view text, Number& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+bool parse_number(std::string_view text, Number& number, int base = 10) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
   return error == std::errc{} && end != text.data();
 }
 
 // The number behind "key:\t" at the start of a line.
-bool field(std::string_view text, std::string_view key, std::uint64_t& value) {
+bool field(std::string_view text, std::string_view key, std::uint64_t& value, int base = 10) {
   for (std::size_t at = text.find(key); at != std::string_view::npos; at = text.find(key, at + 1)) {
-    if (at == 0 || text[at - 1] == '\n') return parse_number(text.substr(at + key.size()), value);
+    if (at == 0 || text[at - 1] == '\n') return parse_number(text.substr(at + key.size()), value, base);
   }
   return false;
 }
@@ -65,34 +71,90 @@ std::set<std::uint64_t> mounts_of_mirror(int process, dev_t mirror) {
 
 using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
 
-}  // namespace
+// Descriptors of one process that are looked at: whoever has more is taken to hold what could not be looked at.
+constexpr std::size_t kMostDescriptors = 65536;
 
-HasOpen has_open(pid_t process, dev_t mirror, ino_t shown_ino) {
-  char path[32];
-  std::snprintf(path, sizeof path, "/proc/%d", process);
-  if (process <= 0) return HasOpen::kUnknown;
-  const UniqueFd base(::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!base) return errno == ENOENT ? HasOpen::kNo : HasOpen::kUnknown;
-  const int listing = ::openat(base.get(), "fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (listing < 0) return errno == ENOENT || errno == ESRCH ? HasOpen::kNo : HasOpen::kUnknown;
+// Of what fdinfo shows of one descriptor.
+struct Descriptor {
+  std::uint64_t ino = 0;
+  std::uint64_t mount = 0;
+  bool path_only = false;
+};
+
+std::optional<Descriptor> parse_fdinfo(std::string_view text) {
+  Descriptor descriptor;
+  std::uint64_t flags = 0;
+  if (!field(text, "ino:\t", descriptor.ino) || !field(text, "mnt_id:\t", descriptor.mount)) return std::nullopt;
+  if (!field(text, "flags:\t", flags, 8)) return std::nullopt;
+  descriptor.path_only = (flags & O_PATH) != 0;
+  return descriptor;
+}
+
+bool same_description(pid_t process, int one, int other) {
+  return ::syscall(SYS_kcmp, process, process, KCMP_FILE, one, other) == 0;
+}
+
+// The descriptors of a file, one for each open file description. nullopt if the process cannot be seen.
+std::optional<std::vector<int>> descriptors_of(int base, pid_t process, dev_t mirror, ino_t shown_ino) {
+  const int listing = ::openat(base, "fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (listing < 0) return std::nullopt;
   const Directory directory(::fdopendir(listing), &::closedir);
   if (!directory) {
     ::close(listing);
-    return HasOpen::kUnknown;
+    return std::nullopt;
   }
   std::set<std::uint64_t> mounts;
+  std::vector<int> found;
+  std::size_t seen = 0;
   while (const dirent* entry = ::readdir(directory.get())) {
-    if (entry->d_name[0] == '.') continue;
-    const std::string text = read_all_of(listing, entry->d_name);
-    std::uint64_t ino = 0;
-    std::uint64_t mount = 0;
-    if (!field(text, "ino:\t", ino) || ino != shown_ino || !field(text, "mnt_id:\t", mount)) continue;
-    if (mounts.empty()) mounts = mounts_of_mirror(base.get(), mirror);
+    int number = 0;
+    if (!parse_number(entry->d_name, number)) continue;
+    if (++seen > kMostDescriptors) return std::nullopt;
+    const auto descriptor = parse_fdinfo(read_all_of(listing, entry->d_name));
+    if (!descriptor || descriptor->ino != shown_ino || descriptor->path_only) continue;
+    if (mounts.empty()) mounts = mounts_of_mirror(base, mirror);
     // A mount that the process does not see (detached, another namespace's) may be the mirror as well.
-    if (mounts.empty()) return HasOpen::kUnknown;
-    if (mounts.contains(mount)) return HasOpen::kYes;
+    if (mounts.empty()) return std::nullopt;
+    if (!mounts.contains(descriptor->mount)) continue;
+    const bool known =
+        std::any_of(found.begin(), found.end(), [&](int other) { return same_description(process, number, other); });
+    if (!known) found.push_back(number);
   }
-  return HasOpen::kNo;
+  return found;
+}
+
+bool maps(int base, dev_t mirror, ino_t shown_ino) {
+  const std::string text = read_all_of(base, "maps");
+  for (std::string_view rest = text; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    if (parse_maps_line(line) == MappedFile{mirror, shown_ino}) return true;
+  }
+  return false;
+}
+
+UniqueFd open_process(pid_t process) {
+  char path[32];
+  std::snprintf(path, sizeof path, "/proc/%d", process);
+  return UniqueFd(process <= 0 ? -1 : ::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+}  // namespace
+
+std::optional<Holding> ProcHolderProbe::holding(pid_t process, const FileId& file) {
+  const UniqueFd base = open_process(process);
+  if (!base) return std::nullopt;
+  const ino_t shown = core_.source->shown_ino(file.dev, file.ino);
+  const auto descriptors = descriptors_of(base.get(), process, core_.device, shown);
+  if (!descriptors) return std::nullopt;
+  return Holding{descriptors->size(), maps(base.get(), core_.device, shown)};
+}
+
+std::optional<std::size_t> ProcHolderProbe::threads(pid_t process) {
+  const UniqueFd base = open_process(process);
+  std::uint64_t count = 0;
+  if (!base || !field(read_all_of(base.get(), "status"), "Threads:\t", count)) return std::nullopt;
+  return count;
 }
 
 }  // namespace flockfs

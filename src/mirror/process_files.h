@@ -1,14 +1,23 @@
 #pragma once
 
-#include <sys/types.h>
+#include "lock/holder_probe.h"
 
 namespace flockfs {
 
-enum class HasOpen { kNo, kYes, kUnknown };
+struct Core;
 
-// Whether one of the process's descriptors is of the file that the mirror (its device) shows under this inode number.
-// Mappings are not looked at. kUnknown: the process cannot be seen. Thread-safe. Reads /proc/PID/fdinfo, never
-// /proc/PID/fd (a stat there would ask the mirror itself), so: not for FUSE workers.
-[[nodiscard]] HasOpen has_open(pid_t process, dev_t mirror, ino_t shown_ino);
+// What client processes have of the mirror's files, from /proc/PID/fdinfo and /proc/PID/maps. Never /proc/PID/fd: a
+// stat there would ask the mirror itself. Of the descriptors, those that are of one open file description count once
+// where kcmp(2) can tell.
+class ProcHolderProbe final : public HolderProbe {
+ public:
+  // `core` outlives this, and knows the mirror's device before the first question.
+  explicit ProcHolderProbe(const Core& core) : core_(core) {}
+  std::optional<Holding> holding(pid_t process, const FileId& file) override;
+  std::optional<std::size_t> threads(pid_t process) override;
+
+ private:
+  const Core& core_;
+};
 
 }  // namespace flockfs

@@ -53,6 +53,7 @@ void ReleaseDesk::submit(std::shared_ptr<OpenFile> file) {
     end(std::move(file));
     return;
   }
+  file->hold.note_closed();
   ++kept_;
   MutexLock lock(mutex_);
   queue_.push_back({std::move(file), TimePoint{}, kFirstPause, false});

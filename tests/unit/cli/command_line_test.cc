@@ -59,6 +59,7 @@ TEST(CommandLineTest, DefaultsAreTheContracts) {
   EXPECT_EQ(mirror.entry_timeout.count(), 1.0);
   EXPECT_FALSE(mirror.threads.has_value());
   EXPECT_EQ(mirror.lock, LockKind::kFlock);
+  EXPECT_EQ(mirror.reopen, Reopen::kJoin);
   EXPECT_FALSE(mirror.timeout.has_value());
   EXPECT_EQ(mirror.on_timeout, Otherwise::kFail);
   EXPECT_EQ(mirror.on_unsupported, Otherwise::kFail);
@@ -223,6 +224,8 @@ TEST(CommandLineTest, PoliciesOfLocking) {
   EXPECT_EQ(parse_list("lock=ofd").mirror.lock, LockKind::kOfd);
   EXPECT_EQ(parse_list("lock=flock+ofd").mirror.lock, LockKind::kFlockAndOfd);
   EXPECT_EQ(parse_list("lock=ofd,lock=flock").mirror.lock, LockKind::kFlock);
+  EXPECT_EQ(parse_list("reopen=wait").mirror.reopen, Reopen::kWait);
+  EXPECT_EQ(parse_list("reopen=wait,reopen=join").mirror.reopen, Reopen::kJoin);
   EXPECT_EQ(parse_list("timeout=250").mirror.timeout, milliseconds(250));
   EXPECT_EQ(parse_list("timeout=2s").mirror.timeout, milliseconds(2000));
   EXPECT_EQ(parse_list("timeout=5min").mirror.timeout, milliseconds(300'000));
@@ -245,6 +248,7 @@ TEST(UsageErrorTest, EachKindOfValueIsChecked) {
   EXPECT_EQ(complaint({"--on-timeout=wait"}), "option 'on_timeout': 'wait' is neither fail nor unlocked");
   EXPECT_EQ(complaint({"--on-unsupported=no"}), "option 'on_unsupported': 'no' is neither fail nor unlocked");
   EXPECT_EQ(complaint({"--lock=posix"}), "option 'lock': 'posix' is none of flock, ofd, flock+ofd");
+  EXPECT_EQ(complaint({"--reopen=no"}), "option 'reopen': 'no' is neither join nor wait");
   EXPECT_EQ(complaint({"--nonblock=yes"}), "option 'nonblock': 'yes' is neither wait nor try");
   EXPECT_THAT(complaint({"--hold-warn=-1"}), HasSubstr("option 'hold_warn': '-1' is not a time"));
   EXPECT_THAT(complaint({"--stop-timeout=1h"}), HasSubstr("option 'stop_timeout': '1h' is not a time"));
@@ -289,7 +293,7 @@ TEST(UsageErrorTest, OptionsOfOtherFileSystemsAreUnknown) {
 }
 
 TEST(UsageErrorTest, OptionsThatDoNothingYetAreUnknown) {
-  for (const char* const name : {"reopen", "submounts"}) {
+  for (const char* const name : {"submounts"}) {
     EXPECT_EQ(complaint_of_list(std::string(name) + "=1"), "unknown option '" + std::string(name) + "'");
   }
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/stat.h>
 
 #include <atomic>
 #include <cerrno>
@@ -60,7 +61,7 @@ class FakeClock final : public Clock {
   std::atomic<Duration::rep> now_{Duration(std::chrono::hours(1)).count()};
 };
 
-// One file's lock, and whoever holds it outside. Thread-safe.
+// The files' locks, and whoever holds them outside. Thread-safe.
 class FakeLocker final : public FileLocker {
  public:
   int try_lock(int fd, LockMode mode) override {
@@ -101,8 +102,35 @@ class FakeLocker final : public FileLocker {
     return 0;
   }
 
+  // As flock(2) converts: what was held goes, and is taken back.
+  Conversion upgrade(int held, int /*fresh*/) override {
+    run_hook(on_upgrade, held);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ++upgrades;
+    EXPECT_EQ(held_.count(held), 1U) << "upgrades what is not held";
+    held_.erase(held);
+    if (taken_meanwhile) return Conversion::kLost;
+    if (!reader_outside && take(held, LockMode::kExclusive) == 0) return Conversion::kDone;
+    held_[held] = LockMode::kShared;
+    return Conversion::kRefused;
+  }
+  FileLocker* flock_part() override { return this; }
+  int downgrade(int fd) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    EXPECT_EQ(held_.count(fd), 1U) << "downgrades what is not held";
+    held_[fd] = LockMode::kShared;
+    return 0;
+  }
+
   [[nodiscard]] bool minds(ForeignLockKind kind) const override { return kind == ForeignLockKind::kFlock; }
 
+  [[nodiscard]] bool holds(LockMode mode) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [fd, held] : held_) {
+      if (held == mode) return true;
+    }
+    return false;
+  }
   void hold_outside(bool held) {
     const std::lock_guard<std::mutex> lock(mutex_);
     outside_ = held;
@@ -117,22 +145,34 @@ class FakeLocker final : public FileLocker {
   }
 
   // Called once each.
-  std::function<void(int)> on_try;      // before the kernel decides
+  std::function<void(int)> on_try;  // before the kernel decides
+  std::function<void(int)> on_upgrade;
   std::function<void(int)> after_wait;  // before wait_lock() returns
   std::atomic<bool> deaf{false};        // signals do not end wait_lock(): the lock was granted first
   std::atomic<int> blocking{0};         // threads in wait_lock()
   std::atomic<int> tries{0};
-  std::vector<int> order;  // of granting; read when quiet
+  std::atomic<int> upgrades{0};
+  std::atomic<bool> reader_outside{false};   // has a shared lock
+  std::atomic<bool> taken_meanwhile{false};  // a writer outside slips into an upgrade
+  std::vector<int> order;                    // of granting; read when quiet
 
  private:
   int take(int fd, LockMode mode) {
     if (failure_ != 0) return failure_;
     if (outside_) return EWOULDBLOCK;
     for (const auto& [other, other_mode] : held_) {
+      if (file_of(other) != file_of(fd)) continue;
       if (mode == LockMode::kExclusive || other_mode == LockMode::kExclusive) return EWOULDBLOCK;
     }
     held_[fd] = mode;
     return 0;
+  }
+
+  // Tests use one device for each file.
+  static dev_t file_of(int fd) {
+    struct stat st {};
+    fstat(fd, &st);
+    return st.st_rdev;
   }
 
   void run_hook(std::function<void(int)>& hook, int fd) {
@@ -176,6 +216,35 @@ class FakeForeignLocks final : public ForeignLocks {
   std::atomic<int> readings{0};
 };
 
+// What the processes of a test have open. Thread-safe.
+class FakeHolderProbe final : public HolderProbe {
+ public:
+  std::optional<Holding> holding(pid_t process, const FileId& file) override {
+    ++looks;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return holdings_[{process, file}];
+  }
+  std::optional<std::size_t> threads(pid_t process) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = threads_.find(process);
+    return found == threads_.end() ? 1 : found->second;
+  }
+  void set(pid_t process, const FileId& file, std::size_t descriptions, bool mapped = false) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    holdings_[{process, file}] = {descriptions, mapped};
+  }
+  void set_threads(pid_t process, std::size_t count) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    threads_[process] = count;
+  }
+  std::atomic<int> looks{0};
+
+ private:
+  std::mutex mutex_;
+  std::map<std::pair<pid_t, FileId>, Holding> holdings_;
+  std::map<pid_t, std::size_t> threads_;
+};
+
 // What a waiter was told.
 struct Told {
   std::atomic<int> times{0};
@@ -184,7 +253,9 @@ struct Told {
   WaitEnd end = WaitEnd::kFailed;
   int error = 0;
   Duration waited{};
+  bool gave_up = false;
   Hold hold;
+  std::atomic<int> suspected{0};
 
   [[nodiscard]] bool told() const { return times.load() > 0; }
   [[nodiscard]] bool granted() const { return told() && end == WaitEnd::kGranted; }
@@ -205,7 +276,8 @@ class TestWaiter final : public LockWaiter {
     told_->error = outcome.error;
     told_->waited = outcome.waited;
     told_->hold = std::move(outcome.hold);
-    EXPECT_EQ(told_->hold.valid(), told_->end == WaitEnd::kGranted);
+    told_->gave_up = outcome.gave_up;
+    EXPECT_TRUE(!told_->hold.valid() || told_->end == WaitEnd::kGranted);
     ++told_->times;
     if (when_told) when_told(*told_);
   }
@@ -214,6 +286,7 @@ class TestWaiter final : public LockWaiter {
     EXPECT_GE(waited, kLongWait);
     if (when_long) when_long(blockers);
   }
+  void on_possible_deadlock(const std::vector<pid_t>& /*processes*/) override { ++told_->suspected; }
 
   std::function<void(WaitId)> when_parked;
   std::function<void(const std::vector<Blocker>&)> when_long;
@@ -223,8 +296,8 @@ class TestWaiter final : public LockWaiter {
   std::shared_ptr<Told> told_;
 };
 
-inline UniqueFd some_fd() {
-  UniqueFd fd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+inline UniqueFd some_fd(const char* path = "/dev/null") {
+  UniqueFd fd(open(path, O_RDONLY | O_CLOEXEC));
   EXPECT_TRUE(fd.valid());
   return fd;
 }

@@ -13,13 +13,20 @@ constexpr LockMode kShared = LockMode::kShared;
 constexpr LockMode kExclusive = LockMode::kExclusive;
 constexpr TimePoint kNow{std::chrono::hours(1)};
 
-Holder holder(LockId id, LockMode mode) { return {.id = id, .mode = mode, .owner = {}, .since = kNow, .fd = 3}; }
+Holder holder(LockId id, LockMode mode) {
+  Holder made;
+  made.id = made.first.id = id;
+  made.mode = made.opened = mode;
+  made.since = kNow;
+  made.fd = 3;
+  return made;
+}
 
 TEST(LockRecordTest, TentativeHolderCountsAsHeld) {
   LockRecord record;
   EXPECT_TRUE(record.idle());
   Holder asking = holder(1, kExclusive);
-  asking.tentative = true;
+  asking.state = Holder::State::kAsked;
   record.add_holder(asking);
   EXPECT_FALSE(record.compatible(kShared));
   EXPECT_FALSE(record.idle());
@@ -53,8 +60,8 @@ TEST(LockRecordTest, RemovingAStrangerChangesNothing) {
 TEST(LockRecordTest, OnlyTheHeadIsGrantable) {
   LockRecord record;
   record.add_holder(holder(1, kShared));
-  const auto writer = record.enqueue({2, kExclusive, {}});
-  record.enqueue({3, kShared, {}});
+  const auto writer = record.enqueue({.wait_id = 2, .mode = kExclusive});
+  record.enqueue({.wait_id = 3, .mode = kShared});
   EXPECT_EQ(record.grantable(), nullptr);
   EXPECT_FALSE(record.admits(kShared)) << "a reader does not pass the waiting writer";
   record.dequeue(writer);

@@ -63,13 +63,16 @@ class WaitRoomTest : public ::testing::Test {
   }
 
   std::unique_ptr<WaitRoom> make_room() {
-    return std::make_unique<WaitRoom>(LockEngineConfig{locker_, probe_, foreign_, clock_, *pool_},
-                                      WaitRoom::Keeper::kNone);
+    return std::make_unique<WaitRoom>(
+        LockEngineConfig{locker_, probe_, foreign_, holders_, clock_, *pool_, kLongWait, reopen_},
+        WaitRoom::Keeper::kNone);
   }
 
   FakeLocker locker_;
   FakeProbe probe_;
   FakeForeignLocks foreign_;
+  FakeHolderProbe holders_;
+  Reopen reopen_ = Reopen::kJoin;
   FakeClock clock_;
   std::unique_ptr<BlockingPool> pool_ = std::make_unique<BlockingPool>(4, milliseconds(50));
   std::unique_ptr<WaitRoom> room_ = make_room();

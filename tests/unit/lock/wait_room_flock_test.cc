@@ -111,10 +111,10 @@ class WaitRoomFlockTest : public ::testing::Test {
   FlockLocker locker_;
   ProcSignalProbe probe_;
   ProcForeignLocks foreign_;
+  FakeHolderProbe holders_;
   SteadyClock clock_;
   BlockingPool pool_{8};
-  std::unique_ptr<LockEngine> engine_ =
-      make_lock_engine({.locker = locker_, .signals = probe_, .foreign = foreign_, .clock = clock_, .pool = pool_});
+  std::unique_ptr<LockEngine> engine_ = make_lock_engine({locker_, probe_, foreign_, holders_, clock_, pool_});
   UniqueFd said_;
   pid_t child_ = -1;
 };
@@ -262,7 +262,7 @@ TEST_F(WaitRoomFlockTest, WriterOfTheMirrorGetsThroughOverlappingReaders) {
 
 TEST_F(WaitRoomFlockTest, WithoutThreadsAThousandFilesAreStillWaitedFor) {
   BlockingPool none(0);
-  engine_ = make_lock_engine({locker_, probe_, foreign_, clock_, none});
+  engine_ = make_lock_engine({locker_, probe_, foreign_, holders_, clock_, none});
   start_child(LOCK_EX, hold_for_ever);
   ASSERT_TRUE(child_has_locked(kDeadline));
   const auto told = park(kShared);
@@ -270,7 +270,7 @@ TEST_F(WaitRoomFlockTest, WithoutThreadsAThousandFilesAreStillWaitedFor) {
   ASSERT_TRUE(eventually([&] { return told->granted(); }));
   told->hold.reset();
   engine_.reset();
-  engine_ = make_lock_engine({locker_, probe_, foreign_, clock_, pool_});
+  engine_ = make_lock_engine({locker_, probe_, foreign_, holders_, clock_, pool_});
 }
 
 TEST_F(WaitRoomFlockTest, NothingIsLeftAfterARandomStorm) {

@@ -1,0 +1,159 @@
+#include "mirror/flocks.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <utility>
+
+#include "mirror/clients.h"
+#include "mirror/events.h"
+
+namespace flockfs {
+namespace {
+
+LockMode mode_of(int operation) { return (operation & LOCK_EX) != 0 ? LockMode::kExclusive : LockMode::kShared; }
+
+}  // namespace
+
+// A call that waits.
+class Flocks::Parked final : public LockWaiter {
+ public:
+  using Interrupt = void (*)(fuse_req_t request, void* id);
+
+  Parked(Flocks& flocks, Request request, std::shared_ptr<OpenFile> file, LockMode mode, Interrupt interrupt)
+      : flocks_(flocks),
+        file_(std::move(file)),
+        subject_{flocks_.core_, *file_->inode, mode, process_of(request.tid())},
+        interrupt_(interrupt),
+        request_(std::move(request)) {}
+
+  void on_parked(WaitId id) override {
+    log_wait(subject_);
+    // libfuse hands back a pointer; the id goes in its place, so that a late call meets nothing that has ended.
+    fuse_req_interrupt_func(request_.native(), interrupt_, reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
+  }
+
+  void on_outcome(LockOutcome outcome) override {
+    fuse_req_interrupt_func(request_.native(), nullptr, nullptr);
+    if (outcome.gave_up) flocks_.note_lapse(*file_);
+    if (outcome.hold.valid()) {
+      Hold before;
+      MutexLock lock(file_->flock_mutex);
+      before = std::exchange(file_->flocked, std::move(outcome.hold));
+      lock.unlock();
+    }
+    request_.error(error_of(outcome));
+  }
+
+  void on_long_wait(Duration waited, const std::vector<Blocker>& blockers) override {
+    log_long_wait(subject_, waited, blockers);
+  }
+  void on_possible_deadlock(const std::vector<pid_t>& /*processes*/) override {}
+
+ private:
+  static int error_of(const LockOutcome& outcome) {
+    switch (outcome.end) {
+      case WaitEnd::kGranted:
+        return 0;
+      case WaitEnd::kInterrupted:
+        return EINTR;
+      case WaitEnd::kStopped:
+        return ENOTCONN;
+      case WaitEnd::kFailed:
+        return outcome.error;
+      default:
+        return EAGAIN;
+    }
+  }
+
+  Flocks& flocks_;
+  const std::shared_ptr<OpenFile> file_;
+  const Subject subject_;
+  const Interrupt interrupt_;
+  Request request_;
+};
+
+void Flocks::call(Request request, std::shared_ptr<OpenFile> file, int operation) {
+  const bool convertible = file->locked() && core_.config.lock != LockKind::kOfd;
+  if (convertible) {
+    on_top(std::move(request), std::move(file), operation);
+  } else {
+    alone(std::move(request), std::move(file), operation);
+  }
+}
+
+void Flocks::on_top(Request request, std::shared_ptr<OpenFile> file, int operation) {
+  if ((operation & LOCK_UN) != 0) {
+    opens_.unlock_flock(file->hold);
+    request.ok();
+    return;
+  }
+  const LockMode mode = mode_of(operation);
+  if ((operation & LOCK_NB) != 0) {
+    const FlockOutcome outcome = opens_.try_flock(file->hold, mode);
+    if (outcome.lost) note_lapse(*file);
+    request.error(outcome.error);
+    return;
+  }
+  const pid_t tid = request.tid();
+  const Hold& hold = file->hold;
+  const auto interrupt = [](fuse_req_t native, void* id) {
+    static_cast<Core*>(fuse_req_userdata(native))->flocks->interrupt_on_top(reinterpret_cast<std::uintptr_t>(id));
+  };
+  opens_.park_flock(hold, mode, tid,
+                    std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, interrupt));
+}
+
+// As flock(2) converts: what was held goes first.
+void Flocks::alone(Request request, std::shared_ptr<OpenFile> file, int operation) {
+  const LockMode mode = mode_of(operation);
+  {
+    Hold before;
+    MutexLock lock(file->flock_mutex);
+    if ((operation & LOCK_UN) == 0 && file->flocked.valid() && file->flocked.mode() == mode) {
+      lock.unlock();
+      request.ok();
+      return;
+    }
+    before = std::move(file->flocked);
+    lock.unlock();
+  }
+  if ((operation & LOCK_UN) != 0) {
+    request.ok();
+    return;
+  }
+  LockRequest wanted;
+  wanted.file = {file->inode->dev(), file->inode->ino()};
+  wanted.mode = mode;
+  wanted.owner = {process_of(request.tid()), 0};
+  wanted.tid = request.tid();
+  wanted.alone = true;
+  wanted.fd = UniqueFd(::fcntl(file->fd(), F_DUPFD_CLOEXEC, 0));
+  if (!wanted.fd) {
+    request.error(ENOLCK);
+    return;
+  }
+  if (auto outcome = others_.try_acquire(wanted)) {
+    const int error = outcome->error;
+    if (outcome->hold.valid()) {
+      MutexLock lock(file->flock_mutex);
+      std::swap(file->flocked, outcome->hold);
+    }
+    request.error(error);
+  } else if ((operation & LOCK_NB) != 0) {
+    request.error(EWOULDBLOCK);
+  } else {
+    const auto interrupt = [](fuse_req_t native, void* id) {
+      static_cast<Core*>(fuse_req_userdata(native))->flocks->interrupt_alone(reinterpret_cast<std::uintptr_t>(id));
+    };
+    others_.park(std::move(wanted),
+                 std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, interrupt));
+  }
+}
+
+void Flocks::note_lapse(const OpenFile& file) const {
+  ++core_.counters.lapsed;
+  log_lapsed({core_, *file.inode, lock_mode_for_open(file.flags), file.opener}, "flock");
+}
+
+}  // namespace flockfs

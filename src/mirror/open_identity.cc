@@ -1,0 +1,62 @@
+// Whether the file that an open has locked is still the one that it was meant for (DESIGN 1.3).
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <utility>
+
+#include "mirror/open_pipeline.h"
+
+namespace flockfs {
+
+bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
+  auto parent = name.parent->path_fd();
+  struct stat there {};
+  return parent && ::fstatat(parent->get(), name.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+         same_file(there, st);
+}
+
+// DESIGN 1.3: whether the name under which the kernel opens the inode still leads to it. Which of several that is
+// nobody says, so all must: what does not is dropped, and the kernel looks again. It also does if the rights have
+// changed since it was told of them, for it has checked the old ones. At the second try whatever is there is served,
+// and so is what has no name (O_TMPFILE, a deleted file by its magic link).
+bool OpenPipeline::leads_here(pid_t tid, const InodePtr& inode, LockMode mode, const struct stat& st) {
+  auto names = core_.inodes.names(*inode);
+  if (retries_.take(tid, inode.get(), names, mode)) return true;
+  std::vector<const Inode::Name*> stale;
+  for (const Inode::Name& name : names) {
+    if (!is_at(name, st)) stale.push_back(&name);
+  }
+  if (stale.empty() && core_.attributes.rights_as_told(*inode, st)) return true;
+  // The last one stays: it says under which name the kernel is to look again.
+  if (stale.size() < names.size()) {
+    for (const Inode::Name* name : stale) core_.inodes.remove_name(inode, name->parent, name->name);
+  }
+  forget_attributes(*inode, st);
+  retries_.remember(tid, inode, std::move(names));
+  return false;
+}
+
+void OpenPipeline::attributes_were_stale(pid_t tid, const InodePtr& inode) {
+  retries_.remember(tid, inode, core_.inodes.names(*inode), Retries::First::kAttributes);
+}
+
+Result<Found> OpenPipeline::lookup(pid_t tid, const InodePtr& parent, const char* name) {
+  if (!retries_.awaited(tid, parent, name)) return core_.inodes.lookup(parent, name);
+  UniqueFd keep;
+  auto found = core_.inodes.lookup(parent, name, &keep);
+  if (found) {
+    retries_.keep(tid, std::move(keep));
+  } else {
+    retries_.found_nothing(tid);
+  }
+  return found;
+}
+
+void OpenPipeline::forget_attributes(Inode& inode, const struct stat& st) {
+  if (core_.attributes.current(inode, st)) return;
+  core_.attributes.reset(inode);
+  fuse_lowlevel_notify_inval_inode(core_.session, core_.node(inode), -1, 0);
+}
+
+}  // namespace flockfs

@@ -1,0 +1,383 @@
+// A process never waits for itself: joining, upgrading, and circles that are refused.
+
+#include <cerrno>
+
+#include "lock/wait_room_fixture.h"
+
+namespace flockfs::test {
+namespace {
+
+class JoinTest : public WaitRoomTest {
+ protected:
+  static constexpr FileId kOther{1, 43};
+
+  LockRequest request_of(pid_t process, LockMode mode, const FileId& file = kFile, pid_t tid = 0) {
+    LockRequest wanted = request(mode);
+    wanted.file = file;
+    if (file == kOther) wanted.fd = some_fd("/dev/zero");
+    wanted.owner.tgid = process;
+    wanted.tid = tid == 0 ? process : tid;
+    return wanted;
+  }
+  Hold open(pid_t process, LockMode mode, const FileId& file = kFile) {
+    LockRequest wanted = request_of(process, mode, file);
+    auto outcome = room_->try_acquire(wanted);
+    return outcome ? std::move(outcome->hold) : Hold{};
+  }
+  Hold join(pid_t process, LockMode mode) {
+    LockRequest wanted = request_of(process, mode);
+    auto outcome = room_->try_join(wanted);
+    return outcome ? std::move(outcome->hold) : Hold{};
+  }
+  std::shared_ptr<Told> park_of(pid_t process, LockMode mode, const FileId& file = kFile, pid_t tid = 0) {
+    auto told = std::make_shared<Told>();
+    room_->park(request_of(process, mode, file, tid), std::make_unique<TestWaiter>(told));
+    return told;
+  }
+  bool ticked_until(const std::function<bool()>& condition) {
+    return eventually([&] {
+      pass(milliseconds(1));
+      return condition();
+    });
+  }
+  void use(Reopen reopen) {
+    room_.reset();
+    reopen_ = reopen;
+    room_ = make_room();
+  }
+};
+
+TEST_F(JoinTest, ReaderJoinsTheLockOfItsProcessAndTheLastCloseEndsIt) {
+  Hold writer = open(10, kExclusive);
+  ASSERT_TRUE(writer.valid());
+  EXPECT_FALSE(join(10, kShared).valid()) << "nothing seen of it in /proc";
+  holders_.set(10, kFile, 1);
+  Hold reader = join(10, kShared);
+  ASSERT_TRUE(reader.valid());
+  EXPECT_EQ(locker_.held(), 1U);
+  writer.reset();
+  EXPECT_TRUE(locker_.holds(kExclusive)) << "exclusive until the last close";
+  EXPECT_FALSE(open(20, kShared).valid());
+  reader.reset();
+  EXPECT_EQ(locker_.held(), 0U);
+}
+
+TEST_F(JoinTest, StrangerDoesNotJoin) {
+  const Hold writer = open(10, kExclusive);
+  holders_.set(10, kFile, 1);
+  EXPECT_FALSE(join(20, kShared).valid());
+  auto told = park_of(20, kShared);
+  const int before = holders_.looks;
+  EXPECT_TRUE(ticked_until([&] { return holders_.looks > before + 3; }));
+  EXPECT_FALSE(told->told()) << "joined a stranger's lock";
+  room_->stop_waits();
+}
+
+TEST_F(JoinTest, WhoeverInheritedADescriptorJoins) {
+  const Hold writer = open(10, kExclusive);
+  holders_.set(20, kFile, 1);
+  EXPECT_TRUE(join(20, kExclusive).valid());
+}
+
+TEST_F(JoinTest, WhatWasHandedOnDoesNotCountForTheGiver) {
+  Hold given = open(10, kShared);
+  Hold own = open(10, kShared);
+  holders_.set(10, kFile, 1);  // of two
+  EXPECT_FALSE(join(10, kExclusive).valid());
+  auto told = park_of(10, kExclusive);
+  given.reset();
+  EXPECT_TRUE(ticked_until([&] { return told->granted(); }));
+  EXPECT_EQ(locker_.held(), 1U);
+}
+
+TEST_F(JoinTest, ParkedRequestOfAHolderJoins) {
+  const Hold writer = open(10, kExclusive);
+  holders_.set(10, kFile, 1);
+  auto told = park_of(10, kShared);
+  EXPECT_TRUE(eventually([&] { return told->granted(); }));
+}
+
+TEST_F(JoinTest, JoinPassesAWaitingWriter) {
+  const Hold reader = open(10, kShared);
+  auto writer = park_of(20, kExclusive);
+  EXPECT_FALSE(open(10, kShared).valid()) << "a new reader does not pass a waiting writer";
+  holders_.set(10, kFile, 1);
+  EXPECT_TRUE(join(10, kShared).valid());
+  room_->stop_waits();
+}
+
+TEST_F(JoinTest, ThreadsOfOneProcessThatWaitBothGetOn) {
+  locker_.hold_outside(true);
+  auto first = park_of(10, kExclusive, kFile, 10);
+  auto second = park_of(10, kExclusive, kFile, 11);
+  EXPECT_TRUE(eventually([&] { return locker_.blocking > 0; }));
+  holders_.set(10, kFile, 1);
+  locker_.hold_outside(false);
+  EXPECT_TRUE(ticked_until([&] { return first->granted() && second->granted(); }));
+}
+
+TEST_F(JoinTest, UpgradeIsExclusiveForAllOfTheProcess) {
+  Hold one = open(10, kShared);
+  Hold two = open(10, kShared);
+  holders_.set(10, kFile, 2);
+  Hold writer = join(10, kExclusive);
+  ASSERT_TRUE(writer.valid());
+  EXPECT_EQ(locker_.held(), 1U);
+  EXPECT_TRUE(locker_.holds(kExclusive));
+  one.reset();
+  two.reset();
+  EXPECT_TRUE(locker_.holds(kExclusive));
+  EXPECT_FALSE(open(20, kShared).valid());
+}
+
+TEST_F(JoinTest, UpgradeKeepsItsLockWhileOthersHold) {
+  const Hold own = open(10, kShared);
+  Hold other = open(20, kShared);
+  holders_.set(10, kFile, 1);
+  auto told = park_of(10, kExclusive);
+  EXPECT_TRUE(eventually([&] { return holders_.looks > 0; }));
+  EXPECT_EQ(locker_.upgrades, 0) << "each try drops the lock";
+  EXPECT_EQ(locker_.held(), 2U);
+  other.reset();
+  EXPECT_TRUE(ticked_until([&] { return told->granted(); }));
+}
+
+TEST_F(JoinTest, UpgradeComesBeforeWritersThatWait) {
+  Hold own = open(10, kShared);
+  holders_.set(10, kFile, 1);
+  auto writer = park_of(20, kExclusive);
+  auto told = park_of(10, kExclusive);
+  EXPECT_TRUE(ticked_until([&] { return told->granted(); }));
+  EXPECT_FALSE(writer->told());
+  own.reset();
+  told->hold.reset();
+  EXPECT_TRUE(ticked_until([&] { return writer->granted(); }));
+}
+
+TEST_F(JoinTest, UpgradeWithAReaderOutsideTriesOnceAndThenLooks) {
+  const Hold own = open(10, kShared);
+  holders_.set(10, kFile, 1);
+  locker_.reader_outside = true;
+  foreign_.locks = {{.file = kFile, .kind = ForeignLockKind::kFlock, .mode = kShared, .waits = false, .pid = 99}};
+  auto told = park_of(10, kExclusive);
+  EXPECT_TRUE(eventually([&] { return locker_.upgrades == 1; }));
+  for (int i = 0; i < 100; ++i) pass(milliseconds(10));
+  EXPECT_EQ(locker_.upgrades, 1) << "the shared lock is not touched while somebody outside is listed";
+  EXPECT_GT(foreign_.readings, 1);
+  foreign_.locks.clear();
+  locker_.reader_outside = false;
+  EXPECT_TRUE(ticked_until([&] { return told->granted(); }));
+}
+
+TEST_F(JoinTest, WriterThatSlipsIntoAnUpgradeFailsItAndTheSharedLockIsHadAgain) {
+  const Hold own = open(10, kShared);
+  holders_.set(10, kFile, 1);
+  locker_.taken_meanwhile = true;
+  locker_.hold_outside(true);
+  auto told = park_of(10, kExclusive);
+  EXPECT_TRUE(ticked_until([&] { return told->told(); }));
+  EXPECT_EQ(told->end, WaitEnd::kLost);
+  EXPECT_EQ(locker_.held(), 0U);
+  locker_.taken_meanwhile = false;
+  locker_.hold_outside(false);
+  EXPECT_TRUE(ticked_until([&] { return locker_.holds(kShared); }));
+}
+
+TEST_F(JoinTest, CloseOfTheLastOneDuringAnUpgradeLeavesNothing) {
+  Hold own = open(10, kShared);
+  holders_.set(10, kFile, 1);
+  locker_.on_upgrade = [&](int) { own.reset(); };
+  Hold writer = join(10, kExclusive);
+  EXPECT_TRUE(writer.valid());
+  writer.reset();
+  EXPECT_EQ(locker_.held(), 0U);
+}
+
+TEST_F(JoinTest, CircleOfSingleThreadsIsRefusedToWhoeverClosesIt) {
+  const Hold f = open(10, kExclusive, kFile);
+  Hold g = open(20, kExclusive, kOther);
+  holders_.set(10, kFile, 1);
+  holders_.set(20, kOther, 1);
+  auto first = park_of(10, kExclusive, kOther);
+  auto second = park_of(20, kExclusive, kFile);
+  EXPECT_TRUE(eventually([&] { return second->told(); }));
+  EXPECT_EQ(second->end, WaitEnd::kDeadlock);
+  EXPECT_FALSE(first->told());
+  g.reset();
+  EXPECT_TRUE(ticked_until([&] { return first->granted(); }));
+}
+
+TEST_F(JoinTest, TwoUpgradesOfOneFileAreACircle) {
+  Hold one = open(10, kShared);
+  Hold two = open(20, kShared);
+  holders_.set(10, kFile, 1);
+  holders_.set(20, kFile, 1);
+  auto first = park_of(10, kExclusive);
+  EXPECT_TRUE(eventually([&] { return holders_.looks > 0; }));
+  auto second = park_of(20, kExclusive);
+  EXPECT_TRUE(eventually([&] { return second->told(); }));
+  EXPECT_EQ(second->end, WaitEnd::kDeadlock);
+  two.reset();
+  EXPECT_TRUE(ticked_until([&] { return first->granted(); }));
+}
+
+TEST_F(JoinTest, CircleWithAThreadThatRunsIsOnlyToldOf) {
+  const Hold f = open(10, kExclusive, kFile);
+  Hold g = open(20, kExclusive, kOther);
+  holders_.set(10, kFile, 1);
+  holders_.set(20, kOther, 1);
+  holders_.set_threads(10, 2);
+  auto first = park_of(10, kExclusive, kOther);
+  auto second = park_of(20, kExclusive, kFile);
+  EXPECT_TRUE(ticked_until([&] { return second->suspected > 0; }));
+  EXPECT_FALSE(first->told() || second->told());
+  EXPECT_EQ(second->suspected, 1);
+  room_->stop_waits();
+}
+
+TEST_F(JoinTest, WaitWithATimeIsNoPartOfACircle) {
+  const Hold f = open(10, kExclusive, kFile);
+  const Hold g = open(20, kExclusive, kOther);
+  holders_.set(10, kFile, 1);
+  holders_.set(20, kOther, 1);
+  auto first = std::make_shared<Told>();
+  LockRequest timed = request_of(10, kExclusive, kOther);
+  timed.deadline = clock_.now() + std::chrono::hours(1);
+  room_->park(std::move(timed), std::make_unique<TestWaiter>(first));
+  auto second = park_of(20, kExclusive, kFile);
+  EXPECT_TRUE(eventually([&] { return holders_.looks > 1; }));
+  EXPECT_FALSE(first->told() || second->told());
+  room_->stop_waits();
+}
+
+TEST_F(JoinTest, WithReopenWaitEachOpenStandsForItself) {
+  use(Reopen::kWait);
+  holders_.set_threads(10, 8);
+  Hold held = open(10, kExclusive);
+  holders_.set(10, kFile, 1);
+  EXPECT_FALSE(join(10, kExclusive).valid());
+  auto other_thread = park_of(10, kExclusive, kFile, 11);
+  auto own_thread = park_of(10, kExclusive, kFile, 10);
+  EXPECT_TRUE(eventually([&] { return own_thread->told(); }));
+  EXPECT_EQ(own_thread->end, WaitEnd::kDeadlock);
+  EXPECT_FALSE(other_thread->told());
+  held.reset();
+  EXPECT_TRUE(ticked_until([&] { return other_thread->granted(); }));
+}
+
+// flock(2) of clients.
+
+class ClientFlockTest : public JoinTest {
+ protected:
+  std::shared_ptr<Told> park_flock(const Hold& hold, LockMode mode) {
+    auto told = std::make_shared<Told>();
+    room_->park_flock(hold, mode, 1, std::make_unique<TestWaiter>(told));
+    return told;
+  }
+};
+
+TEST_F(ClientFlockTest, UnlockGoesNoLowerThanTheOpen) {
+  const Hold reader = open(10, kShared);
+  EXPECT_EQ(room_->try_flock(reader, kExclusive).error, 0);
+  EXPECT_TRUE(locker_.holds(kExclusive));
+  EXPECT_FALSE(open(20, kShared).valid());
+  room_->unlock_flock(reader);
+  EXPECT_TRUE(locker_.holds(kShared));
+  EXPECT_TRUE(open(20, kShared).valid());
+}
+
+TEST_F(ClientFlockTest, SharedOnAnExclusiveOpenStaysExclusive) {
+  const Hold writer = open(10, kExclusive);
+  EXPECT_EQ(room_->try_flock(writer, kShared).error, 0);
+  room_->unlock_flock(writer);
+  EXPECT_TRUE(locker_.holds(kExclusive));
+}
+
+TEST_F(ClientFlockTest, TryIsRefusedWhileAnotherReaderHasTheFile) {
+  const Hold one = open(10, kShared);
+  Hold two = open(20, kShared);
+  EXPECT_EQ(room_->try_flock(one, kExclusive).error, EWOULDBLOCK);
+  EXPECT_EQ(locker_.upgrades, 0);
+  two.reset();
+  EXPECT_EQ(room_->try_flock(one, kExclusive).error, 0);
+}
+
+TEST_F(ClientFlockTest, TwoWhoWantMoreGetItOneAfterTheOther) {
+  Hold one = open(10, kShared);
+  Hold two = open(20, kShared);
+  auto first = park_flock(one, kExclusive);
+  EXPECT_FALSE(first->told());
+  EXPECT_EQ(locker_.held(), 1U) << "a blocked call has given its shared lock up";
+  auto second = park_flock(two, kExclusive);
+  EXPECT_TRUE(eventually([&] { return first->told() || second->told(); }));
+  Hold& winner = first->told() ? one : two;
+  auto& loser = first->told() ? second : first;
+  EXPECT_FALSE(loser->told());
+  winner.reset();
+  EXPECT_TRUE(ticked_until([&] { return loser->granted(); }));
+  EXPECT_TRUE(locker_.holds(kExclusive));
+}
+
+TEST_F(ClientFlockTest, TryIgnoresThoseWhoWaitThemselves) {
+  const Hold one = open(10, kShared);
+  Hold two = open(20, kShared);
+  auto waiting = park_flock(one, kExclusive);
+  EXPECT_FALSE(waiting->told());
+  EXPECT_EQ(room_->try_flock(two, kExclusive).error, 0);
+  EXPECT_FALSE(waiting->told());
+  two.reset();
+  EXPECT_TRUE(ticked_until([&] { return waiting->granted(); }));
+  EXPECT_TRUE(waiting->gave_up);
+}
+
+TEST_F(ClientFlockTest, InterruptedCallHasItsSharedLockAgain) {
+  const Hold one = open(10, kShared);
+  const Hold two = open(20, kShared);
+  auto waiting = park_flock(one, kExclusive);
+  EXPECT_EQ(locker_.held(), 1U);
+  probe_.ending = true;
+  room_->interrupt(waiting->id);
+  EXPECT_TRUE(ticked_until([&] { return waiting->told(); }));
+  EXPECT_EQ(waiting->end, WaitEnd::kInterrupted);
+  EXPECT_EQ(locker_.held(), 2U);
+}
+
+TEST_F(ClientFlockTest, CallWaitsForSomebodyOutside) {
+  const Hold one = open(10, kShared);
+  locker_.reader_outside = true;
+  auto waiting = std::shared_ptr<Told>();
+  locker_.on_upgrade = [&](int) { locker_.hold_outside(true); };
+  waiting = park_flock(one, kExclusive);
+  EXPECT_FALSE(waiting->told());
+  locker_.reader_outside = false;
+  locker_.hold_outside(false);
+  EXPECT_TRUE(ticked_until([&] { return waiting->granted(); }));
+}
+
+TEST_F(ClientFlockTest, OpensOfOneProcessExcludeOneAnother) {
+  const Hold one = open(10, kExclusive);
+  holders_.set(10, kFile, 1);
+  const Hold two = join(10, kExclusive);
+  EXPECT_EQ(room_->try_flock(one, kExclusive).error, 0);
+  EXPECT_EQ(room_->try_flock(two, kShared).error, EWOULDBLOCK);
+  auto waiting = park_flock(two, kExclusive);
+  EXPECT_FALSE(waiting->told());
+  room_->unlock_flock(one);
+  EXPECT_TRUE(eventually([&] { return waiting->granted(); }));
+  EXPECT_FALSE(waiting->gave_up);
+  EXPECT_EQ(room_->try_flock(one, kShared).error, EWOULDBLOCK);
+}
+
+TEST_F(ClientFlockTest, StopEndsACallThatWaits) {
+  Hold one = open(10, kShared);
+  const Hold two = open(20, kShared);
+  auto waiting = park_flock(one, kExclusive);
+  room_->stop_waits();
+  EXPECT_TRUE(waiting->told());
+  EXPECT_EQ(waiting->end, WaitEnd::kStopped);
+  one.reset();
+  EXPECT_EQ(locker_.held(), 1U);
+}
+
+}  // namespace
+}  // namespace flockfs::test
