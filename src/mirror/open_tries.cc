@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -45,10 +46,8 @@ bool OpenPipeline::still_open(const Inode& inode, const std::vector<Blocker>& bl
   if (core_.releases->keeps(inode)) return true;
   if (waited > kCloseLimit) return true;
   const ino_t ino = core_.source->shown_ino(inode.dev(), inode.ino());
-  for (const Blocker& blocker : blockers) {
-    if (has_open(blocker.pid, core_.device, ino) == HasOpen::kYes) return true;
-  }
-  return false;
+  return std::any_of(blockers.begin(), blockers.end(),
+                     [&](const Blocker& blocker) { return has_open(blocker.pid, core_.device, ino) == HasOpen::kYes; });
 }
 
 // REQUIRES: a first try has failed. In a thread that may sleep, unless somebody outside has the lock.

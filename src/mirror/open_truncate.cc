@@ -154,8 +154,11 @@ Status OpenPipeline::open_for(Truncation& truncation, MayWait may_wait) {
   const InodePtr& inode = truncation.inode;
   if (!inode->mount().open_may_wait) {
     auto fd = inode->open(O_WRONLY | O_NONBLOCK);
-    if (fd) truncation.fd = *std::move(fd);
-    if (fd || fd.error().code != EWOULDBLOCK) return fd ? Status{} : Status{fd.error()};
+    if (fd) {
+      truncation.fd = *std::move(fd);
+      return {};
+    }
+    if (fd.error().code != EWOULDBLOCK) return fd.error();
   }
   if (may_wait == MayWait::kNo) return Error{EAGAIN, {}};
   return open_slowly_for(truncation);
