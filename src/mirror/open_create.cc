@@ -10,18 +10,9 @@
 #include "mirror/open_pipeline.h"
 #include "mirror/release_desk.h"
 #include "tree/make.h"
+#include "tree/open_or_make.h"
 
 namespace flockfs {
-namespace {
-
-// How often a name that comes and goes is tried within one CREATE: each try is a few system calls, and the directory
-// waits.
-constexpr int kMostTries = 32;
-// So many of them insist that the name still leads to the file once that is locked (DESIGN 1.3); then, as at every
-// second try, what was there a moment ago is served (DESIGN 4.4).
-constexpr int kStrictTries = 16;
-
-}  // namespace
 
 // Takes a lock if it can be had at once, on the open file description of `fd`: EAGAIN if not. `fd` stays the caller's;
 // closing it does not end the lock. Where the file system has no locks and may do without, `hold` stays empty.
@@ -49,6 +40,13 @@ Status OpenPipeline::take_lock(int fd, LockMode mode, pid_t process, Hold& hold,
   return {};
 }
 
+struct OpenPipeline::Creation {
+  const InodePtr& parent;
+  WantedFile wanted;
+  const FilterDecision& decision;
+  OpenFile& file;
+};
+
 void OpenPipeline::create(Request request, const InodePtr& parent, const char* name, mode_t mode, int flags) {
   auto directory = parent->path_fd();
   OpenSlots::Slot slot = core_.take_slot();
@@ -58,64 +56,57 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
   }
   const pid_t tid = request.tid();
   const bool second = retries_.take_name(tid, parent, name);
-  const Caller caller = request.maker(second ? mode | S_ISGID : mode);
   auto file = std::make_shared<OpenFile>();
   file->slot = std::move(slot);
   file->flags = flags;
   file->opener = process_of(tid);
   FilterDecision decision;
   if (!core_.filter.selects_everything()) decision = core_.filter.decide(core_.inodes.path_in(*parent, name));
-  const Links links = parent->mount().fuse ? Links::kOtherInode : Links::kSameInode;
-  int lock_error = 0;
-  const auto take = [&](int fd) {
-    if (!decision.selected) return Status{};
-    Status status = take_lock(fd, lock_mode_for_open(flags), file->opener, file->hold);
-    lock_error = status || status.error().code == EAGAIN ? 0 : status.error().code;
-    return status;
-  };
-  auto fd = decision.selected ? make_file(directory->get(), name, flags, mode, caller, take, links)
-                              : make_file_plainly(directory->get(), name, flags, mode, caller);
-  for (int tries = 0; second && !fd && (flags & O_EXCL) == 0 && !parent->mount().open_may_wait && tries < kMostTries;
-       ++tries) {
-    const int error = fd.error().code;
-    if (error == EEXIST || error == EAGAIN) {
-      fd = open_present(directory->get(), name, flags, caller, take, tries < kStrictTries);
-    } else if (error == ENOENT) {
-      fd = make_file(directory->get(), name, flags, mode, caller, take, links);
-    } else {
-      break;
-    }
-  }
+  // The kernel looks just once more, so this second look is for all the others. Where open(2) may wait there is none.
+  const bool look_again = second && (flags & O_EXCL) == 0 && !parent->mount().open_may_wait;
+  const Creation creation{parent,
+                          {directory->get(), name, flags, mode, request.maker(look_again ? mode | S_ISGID : mode),
+                           parent->mount().fuse ? Links::kOtherInode : Links::kSameInode},
+                          decision,
+                          *file};
+  auto fd = look_again ? make_or_open(creation) : make(creation);
   if (fd) {
     answer_created(std::move(request), parent, name, decision, *std::move(fd), file);
     return;
   }
-  const bool taken = fd.error().code == EEXIST || fd.error().code == EAGAIN || fd.error().code == ENOENT;
-  if (taken && !second) retries_.remember_name(tid, parent, name);
-  if (lock_error != 0) log_error("lock", core_.inodes.path_in(*parent, name), Error{lock_error, {}});
-  request.error(taken ? ESTALE : fd.error().code);
+  const int error = fd.error().code;
+  const bool changing = error == EEXIST || error == EAGAIN || error == ENOENT;
+  if (changing && !second) retries_.remember_name(tid, parent, name);
+  // At the second try there is no doubt: the name is not free for one who wants a free one, or the directory is gone.
+  const bool sure = second && (error == ENOENT || (error == EEXIST && (flags & O_EXCL) != 0));
+  request.error(changing && !sure ? ESTALE : error);
 }
 
-// The file that has the name now, for a client whose name comes and goes so fast that the kernel, which looks just once
-// more, never meets it. With the client's own rights, since the kernel has not checked them for this file; its lock is
-// only tried. EAGAIN if that is taken, or, if `strict`, the name leads to something else by then.
-Result<UniqueFd> OpenPipeline::open_present(int directory, const char* name, int flags, const Caller& caller,
-                                            const BeforeVisible& take, bool strict) {
-  auto fd = open_as_caller(directory, name, flags, caller);
+// What locks the file that is made, or found, for the client.
+BeforeVisible OpenPipeline::locker(const Creation& creation, Hold& hold) {
+  return [this, &creation, &hold](int fd) {
+    hold.reset();
+    if (!creation.decision.selected) return Status{};
+    Status taken = take_lock(fd, lock_mode_for_open(creation.wanted.flags), creation.file.opener, hold);
+    if (!taken && taken.error().code != EAGAIN) {
+      log_error("lock", core_.inodes.path_in(*creation.parent, creation.wanted.name), taken.error());
+    }
+    return taken;
+  };
+}
+
+Result<UniqueFd> OpenPipeline::make(const Creation& creation) {
+  const auto& [directory, name, flags, mode, caller, links] = creation.wanted;
+  if (!creation.decision.selected) return make_file_plainly(directory, name, flags, mode, caller);
+  return make_file(directory, name, flags, mode, caller, locker(creation, creation.file.hold), links);
+}
+
+Result<UniqueFd> OpenPipeline::make_or_open(const Creation& creation) {
+  Hold made;
+  auto fd = open_or_make(creation.wanted, locker(creation, made), locker(creation, creation.file.hold));
   if (!fd) return fd.error();
-  if (auto taken = take(fd->get()); !taken) return taken.error();
-  struct stat st {};
-  struct stat there {};
-  if (::fstat(fd->get(), &st) != 0) return errno_error();
-  if (strict && (::fstatat(directory, name, &there, AT_SYMLINK_NOFOLLOW) != 0 || !same_file(st, there))) {
-    return Error{EAGAIN, {}};
-  }
-  if ((flags & O_TRUNC) != 0) {
-    const CallerScope scope(caller, CallerScope::Rights::kPlain);
-    if (!scope.ok()) return Error{EPERM, {}};
-    if (::ftruncate(fd->get(), 0) != 0) return errno_error();
-  }
-  return fd;
+  if (fd->made) creation.file.hold = std::move(made);
+  return std::move(fd->fd);
 }
 
 void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_t mode, int flags) {

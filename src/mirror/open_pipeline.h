@@ -85,8 +85,10 @@ class OpenPipeline {
                       UniqueFd fd, const std::shared_ptr<OpenFile>& file);
   // `unlocked`: why, if it has no lock although the filter selected it.
   void note_granted(OpenFile& file, const FilterDecision& decision, std::string_view unlocked, Duration waited);
-  Result<UniqueFd> open_present(int directory, const char* name, int flags, const Caller& caller,
-                                const BeforeVisible& take, bool strict);
+  struct Creation;
+  [[nodiscard]] BeforeVisible locker(const Creation& creation, Hold& hold);
+  Result<UniqueFd> make(const Creation& creation);
+  Result<UniqueFd> make_or_open(const Creation& creation);
   struct Truncation;
   enum class MayWait : std::uint8_t { kNo, kYes };
   Status truncate_patiently(Truncation& truncation);

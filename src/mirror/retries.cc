@@ -12,7 +12,10 @@ constexpr Duration kSameCall = std::chrono::milliseconds(500);
 constexpr Duration kLookedUp = std::chrono::seconds(1);
 constexpr Duration kMissed = std::chrono::milliseconds(200);
 constexpr int kMostMisses = 2;
+// The same for a writer, before and after the lookup in between. The kernel sends the open at once, but a busy machine
+// may let its thread wait for a processor.
 constexpr Duration kSameCallOfWriter = std::chrono::milliseconds(5);
+constexpr Duration kLookedUpByWriter = std::chrono::milliseconds(100);
 
 TimePoint now() { return SteadyClock().now(); }
 
@@ -36,7 +39,7 @@ void Retries::remember(pid_t tid, const InodePtr& inode, std::vector<Inode::Name
   drop_old(dropped);
   const TimePoint at = now();
   const bool open = first == First::kOpen;
-  stale_.insert_or_assign(tid, Stale{inode, std::move(names), at + (open ? kAnswered : kSameCall),
+  stale_.insert_or_assign(tid, Stale{inode, std::move(names), first, at + (open ? kAnswered : kSameCall),
                                      at + (open ? kAnswered : kSameCallOfWriter), UniqueFd{}, 0});
   size_ = stale_.size();
 }
@@ -72,9 +75,9 @@ bool Retries::awaited(pid_t tid, const InodePtr& parent, const char* name) {
                    [&](const Inode::Name& have) { return have.parent == parent && have.name == name; })) {
     return false;
   }
-  const TimePoint soon = now() + kLookedUp;
-  stale.until = std::min(stale.until, soon);
-  stale.until_for_writers = std::min(stale.until_for_writers, soon);
+  const TimePoint at = now();
+  stale.until = std::min(stale.until, at + kLookedUp);
+  stale.until_for_writers = std::min(stale.until, at + (stale.first == First::kOpen ? kLookedUp : kLookedUpByWriter));
   return true;
 }
 

@@ -28,13 +28,13 @@ class Retries {
   // The same for an O_CREAT open that found the name taken.
   void remember_name(pid_t tid, const InodePtr& parent, const char* name) { remember(tid, nullptr, {{parent, name}}); }
   bool take_name(pid_t tid, const InodePtr& parent, const char* name) {
-    return take(tid, nullptr, {{parent, name}}, LockMode::kExclusive);
+    return take(tid, nullptr, {{parent, name}}, LockMode::kShared);  // CREATE looks at the name again itself
   }
 
   // Whether an open by this thread is such a second try: of the same inode (the kernel opens a magic link again without
   // a lookup), or of what has one of its names now. Forgets it. If the first may have been a stat(2)'s, a reader is
-  // served what was there a moment ago, which is as if it had come a moment earlier; a writer only at once, lest it
-  // writes to a file that has been replaced.
+  // served what was there a moment ago, which is as if it had come a moment earlier; a writer only soon after the
+  // lookup in between, lest it writes to a file that has been replaced.
   bool take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names, LockMode mode);
 
   // Whether a lookup is the one between the two tries, the second of which follows at once or never. Then what it finds
@@ -50,6 +50,7 @@ class Retries {
   struct Stale {
     InodePtr inode;
     std::vector<Inode::Name> names;
+    First first;
     TimePoint until;
     TimePoint until_for_writers;
     UniqueFd kept;  // O_PATH

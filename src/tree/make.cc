@@ -22,11 +22,6 @@ bool no_tmpfile(int error) {
   return error == EOPNOTSUPP || error == EISDIR || error == ENOENT || error == EINVAL || error == ENOSYS;
 }
 
-Status link_open_file(int fd, int directory, const char* name) {
-  if (::linkat(AT_FDCWD, ProcFdPath(fd).c_str(), directory, name, AT_SYMLINK_FOLLOW) != 0) return errno_error();
-  return {};
-}
-
 // A name nobody looks for; nullopt without random numbers.
 std::optional<std::string> hidden_name() {
   std::array<unsigned char, 12> random{};
@@ -87,7 +82,7 @@ Result<UniqueFd> make_file(int directory, const char* name, int flags, mode_t mo
   // An existing name is the common failure; asking first saves making a file for nothing. The answer is only a hint.
   struct stat exists {};
   if (::fstatat(directory, name, &exists, AT_SYMLINK_NOFOLLOW) == 0) return Error{EEXIST, {}};
-  auto fd = make_unnamed(directory, writable(flags), mode, caller);
+  auto fd = make_unnamed(directory, flags, mode, caller);
   if (!fd) {
     // In a removed directory ext4 says EPERM here (__ext4_new_inode()), where an open by name is told that it is gone.
     struct stat st {};
@@ -98,9 +93,7 @@ Result<UniqueFd> make_file(int directory, const char* name, int flags, mode_t mo
     return make_then_lock(directory, name, flags, mode, caller, before);
   }
   if (auto ready = before(fd->get()); !ready) return ready.error();
-  CallerScope scope(caller, CallerScope::Rights::kMaker);
-  if (!scope.ok()) return Error{EPERM, {}};
-  if (auto linked = link_open_file(fd->get(), directory, name); !linked) return linked.error();
+  if (auto named = name_file(fd->get(), directory, name, caller); !named) return named.error();
   return fd;
 }
 
@@ -115,9 +108,16 @@ Result<UniqueFd> make_file_plainly(int directory, const char* name, int flags, m
 Result<UniqueFd> make_unnamed(int directory, int flags, mode_t mode, const Caller& caller) {
   CallerScope scope(caller, CallerScope::Rights::kMaker);
   if (!scope.ok()) return Error{EPERM, {}};
-  UniqueFd fd(::openat(directory, ".", source_flags(flags) | O_TMPFILE | O_CLOEXEC, mode));
+  UniqueFd fd(::openat(directory, ".", source_flags(writable(flags)) | O_TMPFILE | O_CLOEXEC, mode));
   if (!fd) return errno_error();
   return fd;
+}
+
+Status name_file(int fd, int directory, const char* name, const Caller& caller) {
+  CallerScope scope(caller, CallerScope::Rights::kMaker);
+  if (!scope.ok()) return Error{EPERM, {}};
+  if (::linkat(AT_FDCWD, ProcFdPath(fd).c_str(), directory, name, AT_SYMLINK_FOLLOW) != 0) return errno_error();
+  return {};
 }
 
 Result<UniqueFd> open_as_caller(int directory, const char* name, int flags, const Caller& caller) {

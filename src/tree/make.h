@@ -30,8 +30,11 @@ Result<UniqueFd> make_file(int directory, const char* name, int flags, mode_t mo
 // A new regular file at once, for those that need no lock.
 Result<UniqueFd> make_file_plainly(int directory, const char* name, int flags, mode_t mode, const Caller& caller);
 
-// A file without a name (O_TMPFILE).
+// A file without a name (O_TMPFILE), writable whatever `flags` say.
 Result<UniqueFd> make_unnamed(int directory, int flags, mode_t mode, const Caller& caller);
+
+// Gives such a file its name. EEXIST if that is taken.
+Status name_file(int fd, int directory, const char* name, const Caller& caller);
 
 // An existing regular file, opened with the caller's own rights, supplementary groups included if `caller` has them:
 // for a name that turned up although the kernel, which else checks the rights, took it for free. EEXIST if it is

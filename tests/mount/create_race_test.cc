@@ -7,8 +7,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -89,37 +91,74 @@ TEST_P(CreateRaceTest, ExclusiveCreationOfANameThatIsTakenMeanwhileFails) {
   EXPECT_EQ(read_file(source("f")), "his");
 }
 
-// Whether the name is there or not, and whatever happens to it meanwhile, a file is to be had.
-TEST_P(CreateRaceTest, NameThatComesAndGoesCanAlwaysBeOpened) {
-  constexpr mode_t kHis = 0600;
-  mount();
-  Child changer([&](Peer& test) {
-    test.say("changing");
-    for (;;) {
-      (void)open_error(source("f"), O_RDWR | O_CREAT, kHis);
-      ::unlink(source("f").c_str());
+// A source in which somebody makes a file and removes it, over and over.
+class ComingAndGoingTest : public PassthroughTest {
+ protected:
+  static constexpr mode_t kHis = 0600;
+  static constexpr mode_t kOurs = 0644;
+
+  void start() {
+    mount();
+    changer_.emplace([this](Peer& test) {
+      test.say("changing");
+      for (;;) {
+        (void)open_error(source("f"), O_RDWR | O_CREAT, kHis);
+        ::unlink(source("f").c_str());
+      }
+    });
+    ASSERT_TRUE(changer_->says("changing"));
+  }
+  void stop() {
+    changer_->signal(SIGKILL);
+    EXPECT_TRUE(changer_->killed_by(SIGKILL));
+  }
+  // Opens it 2,000 times, and on until each of the two outcomes has been seen, which `once` counts: else the name did
+  // not come and go, and the test proves nothing.
+  static void open_often(const std::function<void(std::array<int, 2>& counts)>& once) {
+    std::array<int, 2> counts{};
+    const Deadline deadline(kPatience * 4);
+    for (int round = 0; round < 2000 || ((counts[0] == 0 || counts[1] == 0) && !deadline.passed()); ++round) {
+      SCOPED_TRACE("round " + std::to_string(round));
+      ASSERT_NO_FATAL_FAILURE(once(counts));
     }
-  });
-  ASSERT_TRUE(changer.says("changing"));
+    EXPECT_GT(counts[0], 0);
+    EXPECT_GT(counts[1], 0);
+  }
+
+ private:
+  std::optional<Child> changer_;
+};
+INSTANTIATE_TEST_SUITE_P(Mount, ComingAndGoingTest, BothPassthroughs(), passthrough_name);
+
+// Whether the name is there or not, and whatever happens to it meanwhile, a file is to be had.
+TEST_P(ComingAndGoingTest, NameCanAlwaysBeOpened) {
+  start();
   EXPECT_TRUE(in_child(
       [&] {
-        int his = 0;
-        int ours = 0;
-        // Until both have happened: else the name did not come and go, and the test proves nothing.
-        const Deadline deadline(kPatience * 4);
-        for (int round = 0; round < 2000 || ((his == 0 || ours == 0) && !deadline.passed()); ++round) {
-          const UniqueFd fd(::open(mnt("f").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-          ASSERT_TRUE(fd.valid()) << errno_name(errno) << " in round " << round;
+        open_often([&](std::array<int, 2>& counts) {
+          const UniqueFd fd(::open(mnt("f").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kOurs));
+          ASSERT_TRUE(fd.valid()) << errno_name(errno);
           struct stat status {};
           ASSERT_EQ(::fstat(fd.get(), &status), 0);
-          ++((status.st_mode & 0777) == kHis ? his : ours);
-        }
-        EXPECT_GT(his, 0);
-        EXPECT_GT(ours, 0);
+          ++counts[(status.st_mode & 0777) == kHis ? 0 : 1];
+        });
       },
       kPatience * 6));
-  changer.signal(SIGKILL);
-  EXPECT_TRUE(changer.killed_by(SIGKILL));
+  stop();
+}
+
+TEST_P(ComingAndGoingTest, ExclusiveCreationMakesItOrSaysThatItIsThere) {
+  start();
+  EXPECT_TRUE(in_child(
+      [&] {
+        open_often([&](std::array<int, 2>& counts) {
+          const int error = open_error(mnt("f"), O_RDWR | O_CREAT | O_EXCL, kOurs);
+          ASSERT_TRUE(error == 0 || error == EEXIST) << errno_name(error);
+          ++counts[error == 0 ? 0 : 1];
+        });
+      },
+      kPatience * 6));
+  stop();
 }
 
 }  // namespace

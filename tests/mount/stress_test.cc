@@ -89,6 +89,29 @@ TEST_P(StressTest, ReadersOfAFileThatIsReplacedAlwaysGetOneWhole) {
   EXPECT_TRUE(becomes_free(source("f")));
 }
 
+// The permission check of an open finds the file gone as often as the open itself, and each must have a second try.
+TEST_P(StressTest, WriterOfAFileThatIsReplacedIsNeverTurnedAway) {
+  write_file(source("f"), "");
+  mount({.options = {"log_level=info", "attr_timeout=0"}});
+  Child replacer([&](Peer& test) {
+    test.say("replacing");
+    for (;;) {
+      (void)open_error(source("aside"), O_RDWR | O_CREAT);
+      if (::rename(source("aside").c_str(), source("f").c_str()) != 0) return;
+    }
+  });
+  ASSERT_TRUE(replacer.says("replacing"));
+  EXPECT_TRUE(in_child(
+      [&] {
+        for (int round = 0; round < 2000; ++round) {
+          ASSERT_EQ(open_error(mnt("f"), round % 2 == 0 ? O_WRONLY : O_RDWR | O_CREAT), 0) << "round " << round;
+        }
+      },
+      kPatience * 4));
+  replacer.signal(SIGKILL);
+  EXPECT_TRUE(replacer.killed_by(SIGKILL));
+}
+
 // Waits that are ended and granted in all orders.
 TEST_P(StressTest, KilledAndGrantedWaitsLeaveNothing) {
   write_file(source("f"), "contents");

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +47,18 @@ int lines_in_proc(pid_t pid, const char* folder) {
   std::error_code error;
   const std::filesystem::directory_iterator entries("/proc/" + std::to_string(pid) + "/" + folder, error);
   return error ? -1 : static_cast<int>(std::distance(begin(entries), end(entries)));
+}
+
+// A mirror is usable when the first of its threads serves it. The main thread has started all of them when it waits in
+// poll(2) for what happens.
+bool has_started(pid_t daemon) {
+#ifdef SYS_poll
+  constexpr int kWaits = SYS_poll;
+#else
+  constexpr int kWaits = SYS_ppoll;
+#endif
+  const std::string id = std::to_string(daemon);
+  return read_file("/proc/" + id + "/task/" + id + "/syscall").starts_with(std::to_string(kWaits) + " ");
 }
 
 bool is_path_only(const std::string& fdinfo) {
@@ -155,8 +168,15 @@ void MountedMirror::adopt_background_daemon(Millis time) {
                                        << source_path;
 }
 
-int MountedMirror::threads() const { return lines_in_proc(daemon_, "task"); }
-int MountedMirror::descriptors() const { return lines_in_proc(daemon_, "fd"); }
+int MountedMirror::threads() const {
+  EXPECT_TRUE(eventually([&] { return has_started(daemon_); }));
+  return lines_in_proc(daemon_, "task");
+}
+
+int MountedMirror::descriptors() const {
+  EXPECT_TRUE(eventually([&] { return has_started(daemon_); }));
+  return lines_in_proc(daemon_, "fd");
+}
 
 bool MountedMirror::has_open(const std::string& source_path) const {
   const struct stat wanted = stat_of(source_path);

@@ -78,7 +78,7 @@ class MountedMirror {
   // An event=error line that contains this is part of the test.
   void expect_error(std::string text) { expected_errors_.push_back(std::move(text)); }
 
-  // Threads and open descriptors of the daemon now.
+  // Threads and open descriptors of the daemon now, once it has started all of its threads.
   [[nodiscard]] int threads() const;
   [[nodiscard]] int descriptors() const;
   // Whether the daemon has this source file open (an O_PATH descriptor does not open it).

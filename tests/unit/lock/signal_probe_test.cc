@@ -95,10 +95,12 @@ TEST(SignalProbeTest, LivingThreadWithoutSignalsMayWait) {
 class SignalProbeChildTest : public ::testing::Test {
  protected:
   SignalProbeChildTest() : child_(fork()) {
+    // It stops itself: a sanitizer's fork() returns with all signals blocked for a moment, and a child stopped then by
+    // its parent would block them for good.
     if (child_ == 0) {
+      raise(SIGSTOP);
       for (;;) pause();
     }
-    kill(child_, SIGSTOP);
     int status = 0;
     waitpid(child_, &status, WUNTRACED);
   }

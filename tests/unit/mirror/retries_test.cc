@@ -61,6 +61,18 @@ TEST_F(RetriesTest, AWriterIsNotServedByAnotherCallsTry) {
   EXPECT_TRUE(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kShared));
 }
 
+// On a busy machine a thread of the kernel's waits for a processor between the two.
+TEST_F(RetriesTest, AWriterIsServedSoonAfterTheLookupInBetween) {
+  write("a", "x");
+  const InodePtr inode = look("a").inode;
+  for (const int wait : {20, 120}) {
+    retries_.remember(kThread, inode, table_->names(*inode), Retries::First::kAttributes);
+    EXPECT_TRUE(retries_.awaited(kThread, table_->root(), "a"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(wait));  // the time is what is tested
+    EXPECT_EQ(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kExclusive), wait < 100);
+  }
+}
+
 TEST_F(RetriesTest, WhatTheLookupInBetweenFoundStaysOpenable) {
   write("a", "x");
   const InodePtr old = look("a").inode;
