@@ -21,6 +21,7 @@ namespace flockfs {
 class BlockingPool;
 class SignalProbe;
 class OpenPipeline;
+class RecordLocks;
 class ReleaseDesk;
 class Workers;
 
@@ -55,6 +56,7 @@ struct Core {
   BlockingPool* pool = nullptr;
   SignalProbe* signals = nullptr;
   OpenPipeline* opens = nullptr;
+  RecordLocks* records = nullptr;
   ReleaseDesk* releases = nullptr;
   Workers* workers = nullptr;
   dev_t device = 0;  // the mounted mirror's

@@ -51,6 +51,9 @@ class OpenPipeline {
   void interrupt_lock(WaitId id) { locks_.interrupt(id); }
   void interrupt_open(std::uint64_t id) { slow_.interrupt(id); }
 
+  // Whether an open of the inode takes a lock.
+  [[nodiscard]] bool selects(const Inode& inode) const { return decide(inode).selected; }
+
   // Ends all waits with ENOTCONN, now and from now on.
   void stop();
 
