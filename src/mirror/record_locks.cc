@@ -50,9 +50,9 @@ RecordLocks::OwnerPtr RecordLocks::find_owner(const Inode& inode, std::uint64_t 
 // The owner, made if it is new; until leave() it is not forgotten.
 RecordLocks::OwnerPtr RecordLocks::join(const Client& client) {
   FilePtr& file = files_[client.inode.get()];
-  if (!file) file.reset(new File{client.inode, client.apart});
+  if (!file) file = std::make_shared<File>(File{client.inode, client.apart});
   OwnerPtr& owner = file->owners[client.owner];
-  if (!owner) owner.reset(new Owner{file, client.owner});
+  if (!owner) owner = std::make_shared<Owner>(Owner{file, client.owner});
   owner->files.insert(client.file);
   if (client.process != 0) owner->process = client.process;
   ++owner->pending;
@@ -111,7 +111,7 @@ void RecordLocks::set(const Client& client, const RecordLock& lock, bool wait, A
     done(0);
     return;
   }
-  start(TaskPtr(new Task{owner, client, lock, wait, std::move(arrange), std::move(done)}));
+  start(std::make_shared<Task>(Task{owner, client, lock, wait, std::move(arrange), std::move(done)}));
 }
 
 void RecordLocks::attempt(const TaskPtr& task) {
@@ -173,24 +173,24 @@ void RecordLocks::remove(Owner& owner, const std::vector<RecordLock>& locks, std
   }
 }
 
-void RecordLocks::flushed(const InodePtr& inode, std::uint64_t id, const std::function<void()>& done) {
-  OwnerPtr owner;
+void RecordLocks::flushed(const InodePtr& inode, std::uint64_t owner, const std::function<void()>& done) {
+  OwnerPtr closing;
   {
     MutexLock lock(mutex_);
-    owner = find_owner(*inode, id);
-    if (owner) ++owner->pending;
+    closing = find_owner(*inode, owner);
+    if (closing) ++closing->pending;
   }
-  if (!owner) {
+  if (!closing) {
     done();
     return;
   }
-  take_turn_elsewhere(owner, [this, owner, done] {
-    remove(*owner, {kEverything}, 0);
+  take_turn_elsewhere(closing, [this, closing, done] {
+    remove(*closing, {kEverything}, 0);
     {
       MutexLock lock(mutex_);
-      if (owner->pending == 1) owner->files.clear();  // nobody else is at it: it can be forgotten
+      if (closing->pending == 1) closing->files.clear();  // nobody else is at it: it can be forgotten
     }
-    leave(owner);
+    leave(closing);
     done();
   });
 }
