@@ -62,6 +62,8 @@ class RecordLocks {
 
   // Sets or removes a lock, and calls `done` exactly once, from some thread and under no mutex: 0, EAGAIN if it is
   // somebody else's and `wait` is false, EINTR after interrupt(), ENOTCONN after stop(), ENOLCK without a descriptor.
+  // If it has to wait, `arrange(id)` is called before that, by some thread, so that interrupt(id) can be arranged for.
+  // With any error the owner has what it had before.
   void set(const Client& client, const RecordLock& lock, bool wait, Arrange arrange, Done done);
 
   // What is in the way of this lock. `fd`: the client's open file, for one who has no lock. The holder, if it is a
