@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <memory>
 #include <utility>
@@ -54,6 +55,24 @@ void getlk(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info, struct 
   });
 }
 
+// What is seen under a lock is what its last holder has left. Attributes that have changed behind the kernel's back it
+// must ask for anew; of data it notes itself then that they have changed, if not within one tick of the clock, so where
+// it caches them they are dropped. That can make it write pages back and wait for us: not in a FUSE worker.
+void answer_locked(Core& core, const std::shared_ptr<Request>& answering, std::uint64_t number) {
+  const auto file = core.files.get(number);
+  struct stat st {};
+  if (!file || ::fstat(file->fd(), &st) != 0 || core.attributes.current(*file->inode, st)) {
+    answering->ok();
+    return;
+  }
+  core.opens->forget_attributes(*file->inode, st);
+  const auto drop_and_answer = [&core, answering, node = core.node(*file->inode), inode = file->inode] {
+    fuse_lowlevel_notify_inval_inode(core.session, node, 0, 0);
+    answering->ok();
+  };
+  if (file->passthrough || !core.pool->run(drop_and_answer)) answering->ok();
+}
+
 // Ends of waits come from the thread that waited (RecordLocks). A handled signal makes fcntl(2) fail with EINTR or,
 // with SA_RESTART, start again; so does the kernel after a stop, a debugger or a signal that does nothing: it asks
 // again.
@@ -76,11 +95,17 @@ void setlk(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info, struct 
           },
           reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
     };
-    const auto done = [answering](int error) {
+    const auto client = client_of(core, *file, *info, lock->l_pid);
+    const bool look = lock->l_type != F_UNLCK && !client.apart;
+    const auto done = [answering, &core, look, number = info->fh](int error) {
       fuse_req_interrupt_func(answering->native(), nullptr, nullptr);
-      answering->error(error);
+      if (error == 0 && look) {
+        answer_locked(core, answering, number);
+      } else {
+        answering->error(error);
+      }
     };
-    core.records->set(client_of(core, *file, *info, lock->l_pid), record_lock_of(*lock), sleep != 0, arrange, done);
+    core.records->set(client, record_lock_of(*lock), sleep != 0, arrange, done);
   });
 }
 

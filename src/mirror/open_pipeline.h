@@ -51,6 +51,9 @@ class OpenPipeline {
   void interrupt_lock(WaitId id) { locks_.interrupt(id); }
   void interrupt_open(std::uint64_t id) { slow_.interrupt(id); }
 
+  // Has the kernel forget the attributes that it was told, if they are others by now.
+  void forget_attributes(Inode& inode, const struct stat& st);
+
   // Whether an open of the inode takes a lock.
   [[nodiscard]] bool selects(const Inode& inode) const { return decide(inode).selected; }
 
@@ -102,7 +105,6 @@ class OpenPipeline {
   [[nodiscard]] bool in_use(const Inode& inode, Duration waited) const;
   Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold);
   void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);
-  void forget_attributes(Inode& inode, const struct stat& st);
 
   Core& core_;
   LockEngine& locks_;

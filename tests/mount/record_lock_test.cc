@@ -257,6 +257,39 @@ TEST_P(RecordLockTest, DeathOfTheHolderFrees) {
   }
 }
 
+// Whatever the kernel has cached before.
+TEST_P(RecordLockTest, LockedFileIsAsItsLastHolderLeftIt) {
+  unmount();
+  mount({.options = {"exclude=f", "attr_timeout=3600"}});
+  Child child([&](Peer& test) {
+    const UniqueFd fd = open_file(mnt("f"), O_RDWR);
+    for (int round = 0; round < 50; ++round) {
+      ASSERT_EQ(set_record(fd.get(), F_WRLCK), 0);
+      const std::string size = std::to_string(::lseek(fd.get(), 0, SEEK_END));
+      const std::string text = read_all(fd.get()).substr(0, 4);
+      ASSERT_EQ(set_record(fd.get(), F_UNLCK), 0);
+      test.say(size + " " + text);
+      test.await("again");
+    }
+  });
+  for (int round = 0; round < 50; ++round) {
+    const auto seen = child.hear();
+    ASSERT_TRUE(seen);
+    const std::string text = read_file(source("f"));
+    ASSERT_EQ(*seen, std::to_string(text.size()) + " " + text.substr(0, 4)) << round;
+    const UniqueFd fd = open_file(source("f"), O_RDWR);
+    ASSERT_EQ(set_record(fd.get(), F_WRLCK), 0);
+    const std::string changed = std::to_string(1000 + round);
+    ASSERT_EQ(::pwrite(fd.get(), changed.data(), 4, 0), 4);
+    if (round % 2 == 0) {
+      ASSERT_EQ(::ftruncate(fd.get(), 100 + round * 100), 0);
+    }
+    ASSERT_EQ(set_record(fd.get(), F_UNLCK), 0);
+    child.say("again");
+  }
+  EXPECT_TRUE(child.ends_well());
+}
+
 // The lock at open is another one: unlocking records gives none of it back.
 TEST_P(RecordLockTest, LockOfTheOpenStays) {
   write_file(source("g"), "contents");
