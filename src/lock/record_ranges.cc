@@ -71,6 +71,15 @@ std::vector<RecordLock> RecordRanges::taken_through(std::uint64_t file) const {
   return locks;
 }
 
+bool RecordRanges::excludes(const RecordLock& lock) const {
+  auto at = ranges_.upper_bound(lock.start);
+  if (at != ranges_.begin()) --at;
+  for (; at != ranges_.end() && at->first <= last_of(lock); ++at) {
+    if (at->second.last >= lock.start && (at->second.type == F_WRLCK || lock.type == F_WRLCK)) return true;
+  }
+  return false;
+}
+
 bool RecordRanges::holds_start_of(const RecordLock& lock) const {
   auto at = ranges_.upper_bound(lock.start);
   if (at == ranges_.begin()) return false;

@@ -23,6 +23,8 @@ class RecordRanges {
   [[nodiscard]] bool empty() const { return ranges_.empty(); }
   [[nodiscard]] std::vector<RecordLock> all() const;
   [[nodiscard]] std::vector<RecordLock> taken_through(std::uint64_t file) const;
+  // Whether one of them would keep another owner from this lock.
+  [[nodiscard]] bool excludes(const RecordLock& lock) const;
   // Whether a lock of this type covers the first byte of `lock`.
   [[nodiscard]] bool holds_start_of(const RecordLock& lock) const;
 

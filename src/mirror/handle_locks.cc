@@ -12,9 +12,9 @@ namespace flockfs {
 namespace {
 
 // `process`: as the kernel names it with a lock, not with an unlock.
-RecordLocks::Client client_of(Core& core, const OpenFile& file, const fuse_file_info& info, pid_t process) {
+RecordLocks::Client client_of(Core& core, const OpenFile& file, const fuse_file_info& info, pid_t process, pid_t tid) {
   const bool apart = core.config.lock != LockKind::kFlock && core.opens->selects(*file.inode);
-  return {file.inode, info.lock_owner, info.fh, file.flags, process, apart};
+  return {file.inode, info.lock_owner, info.fh, file.flags, process, tid, apart};
 }
 
 RecordLock record_lock_of(const struct flock& lock) { return {lock.l_type, lock.l_start, lock.l_len}; }
@@ -41,7 +41,7 @@ void getlk(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info, struct 
       request.error(EBADF);
       return;
     }
-    const auto client = client_of(core, *file, *info, 0);
+    const auto client = client_of(core, *file, *info, 0, request.tid());
     const RecordLock asked = record_lock_of(*lock);
     if (file->inode->mount().open_may_wait) {
       auto answering = std::make_shared<Request>(std::move(request));
@@ -95,7 +95,7 @@ void setlk(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info, struct 
           },
           reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
     };
-    const auto client = client_of(core, *file, *info, lock->l_pid);
+    const auto client = client_of(core, *file, *info, lock->l_pid, answering->tid());
     const bool look = lock->l_type != F_UNLCK && !client.apart;
     const auto done = [answering, &core, look, number = info->fh](int error) {
       fuse_req_interrupt_func(answering->native(), nullptr, nullptr);

@@ -35,6 +35,7 @@ class RecordLocks {
     std::uint64_t file = 0;   // fuse_file_info::fh
     int flags = 0;            // with which the client has the file open
     pid_t process = 0;        // 0: cannot be seen
+    pid_t tid = 0;            // the thread
     // The mirror holds a record lock over the whole source file for each open, which keeps the outside away and would
     // be in the way of these: clients' locks on this file exclude one another only, on a file of memory.
     bool apart = false;
@@ -61,7 +62,8 @@ class RecordLocks {
   RecordLocks& operator=(const RecordLocks&) = delete;
 
   // Sets or removes a lock, and calls `done` exactly once, from some thread and under no mutex: 0, EAGAIN if it is
-  // somebody else's and `wait` is false, EINTR after interrupt(), ENOTCONN after stop(), ENOLCK without a descriptor.
+  // somebody else's and `wait` is false, EINTR after interrupt(), ENOTCONN after stop(), ENOLCK without a descriptor,
+  // EDEADLK for a POSIX lock as the kernel says it: its owner would wait for one who waits, by whatever others, for it.
   // If it has to wait, `arrange(id)` is called before that, by some thread, so that interrupt(id) can be arranged for.
   // With any error the owner has what it had before.
   void set(const Client& client, const RecordLock& lock, bool wait, Arrange arrange, Done done);
@@ -121,6 +123,8 @@ class RecordLocks {
   void wait_for(const TaskPtr& task, const DescriptorPtr& descriptor) EXCLUDES(mutex_);
   bool wait_in_thread(const TaskPtr& task) EXCLUDES(mutex_);
   void block(const TaskPtr& task) EXCLUDES(mutex_);
+  bool deadlocks(const TaskPtr& task) EXCLUDES(mutex_);
+  [[nodiscard]] std::vector<TaskPtr> circle_of(const TaskPtr& task) const REQUIRES(mutex_);
   void poll_later(const TaskPtr& task) EXCLUDES(mutex_);
   void finish(const TaskPtr& task, int error) EXCLUDES(mutex_);
   [[nodiscard]] pid_t holder_of(const Inode& inode, std::uint64_t except, const RecordLock& lock) const

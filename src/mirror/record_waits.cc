@@ -80,7 +80,7 @@ void RecordLocks::block(const TaskPtr& task) {
     on = task->on;
   }
   int error = EINTR;
-  if (point->enter()) {
+  if (!deadlocks(task) && point->enter()) {
     error = wait_record_lock(on->fd.get(), task->lock);
     point->leave();
   }

@@ -7,8 +7,10 @@
 
 #include <cerrno>
 #include <csignal>
+#include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "harness/crowd.h"
 #include "harness/program.h"
@@ -214,6 +216,55 @@ TEST_P(RecordLockWaitTest, LazyUnmountEndsWaitsAndServesLocksUntilTheClose) {
   client.close(fd);
   EXPECT_EQ(mirror().daemon_exit(), 0);
   EXPECT_TRUE(record_becomes_free(source("f"), F_WRLCK, {10, 10}));
+}
+
+// As the kernel has it: POSIX locks only, and only for the one who would close the circle.
+TEST_P(RecordLockWaitTest, ProcessesThatWouldWaitForEachOtherGetEdeadlk) {
+  for (const int size : {2, 3}) {
+    std::vector<std::unique_ptr<RecordClient>> clients;
+    std::vector<int> fds;
+    for (off_t i = 0; i < size; ++i) {
+      clients.push_back(std::make_unique<RecordClient>());
+      fds.push_back(clients.back()->open(mnt("f"), O_RDWR));
+      ASSERT_EQ(clients.back()->set(fds.back(), F_WRLCK, {i, 1}), 0);
+    }
+    for (int i = 0; i + 1 < size; ++i) {
+      clients[i]->begin_wait(fds[i], F_WRLCK, {i + 1, 1});
+      ASSERT_TRUE(record_waiters(source("f"), i + 1));
+    }
+    RecordClient& last = *clients.back();
+    last.begin_wait(fds.back(), F_RDLCK, {0, 1});
+    EXPECT_TRUE(last.wait_ends(EDEADLK));
+    EXPECT_TRUE(record_waiters(source("f"), size - 1));
+    EXPECT_FALSE(record_is_free(source("f"), F_RDLCK, {size - 1, 1}));
+    last.end();
+    for (int i = size - 2; i >= 0; --i) {
+      EXPECT_TRUE(clients[i]->wait_ends());
+      clients[i]->end();
+    }
+    EXPECT_TRUE(record_becomes_free(source("f")));
+  }
+}
+
+TEST_P(RecordLockWaitTest, OpenFileDescriptionsThatWaitForEachOtherWait) {
+  for (const RecordKind kind : {kPosix, kOfd}) {
+    RecordClient one;
+    RecordClient other;
+    const int fd = one.open(mnt("f"), O_RDWR);
+    const int other_fd = other.open(mnt("f"), O_RDWR);
+    ASSERT_EQ(one.set(fd, F_WRLCK, {0, 1}, kOfd), 0);
+    ASSERT_EQ(other.set(other_fd, F_WRLCK, {1, 1}, kind), 0);
+    one.begin_wait(fd, F_WRLCK, {1, 1}, kOfd);
+    ASSERT_TRUE(record_waiters(source("f"), 1));
+    other.begin_wait(other_fd, F_WRLCK, {0, 1}, kind);
+    ASSERT_TRUE(record_waiters(source("f"), 2));
+    pause_for(kLook / 4);
+    EXPECT_TRUE(one.is_waiting() && other.is_waiting());
+    other.child().signal(SIGKILL);
+    EXPECT_TRUE(one.wait_ends());
+    one.end();
+    EXPECT_TRUE(record_becomes_free(source("f")));
+  }
 }
 
 }  // namespace

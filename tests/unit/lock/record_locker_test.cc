@@ -150,6 +150,10 @@ TEST_F(RecordLockerTest, RangesAgreeWithTheKernel) {
     const RecordLock lock{kTypes[below(3)], below(kBytes), below(9)};  // a length of 0 too
     ASSERT_EQ(try_record_lock(owner.get(), lock), 0);
     ranges.set(lock, static_cast<std::uint64_t>(below(2)));
+    const RecordLock other{kTypes[below(2)], below(kBytes), below(9)};
+    RecordConflict conflict;
+    ASSERT_EQ(find_record_lock(prober.get(), other, conflict), 0);
+    ASSERT_EQ(ranges.excludes(other), conflict.lock.type != F_UNLCK) << step;
     for (off_t byte = 0; byte < kBytes + 9; ++byte) {
       RecordConflict found;
       ASSERT_EQ(find_record_lock(prober.get(), {F_WRLCK, byte, 1}, found), 0);

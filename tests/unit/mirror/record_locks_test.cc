@@ -68,7 +68,7 @@ class RecordLocksTest : public TempTree {
 
   [[nodiscard]] RecordLocks::Client client(std::uint64_t owner, std::uint64_t file, int flags,
                                            bool apart = false) const {
-    return {inode_, owner, file, flags, 4711, apart};
+    return {inode_, owner, file, flags, 4711, 0, apart};
   }
   OutcomePtr set(const RecordLocks::Client& client, const RecordLock& lock, bool wait = false) {
     auto outcome = std::make_shared<Outcome>();
