@@ -1,8 +1,13 @@
 #include "lock/record_locker.h"
 
+#include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
+
+#include "base/unique_fd.h"
 
 namespace flockfs {
 namespace {
@@ -39,6 +44,20 @@ int find_record_lock(int fd, const RecordLock& wanted, RecordConflict& found) {
   found.lock = {asked.l_type, asked.l_start, asked.l_len};
   found.holder = asked.l_pid;
   return 0;
+}
+
+// "72 0x3 0x7 ..." (proc(5)).
+bool waits_for_posix_lock(pid_t tid) {
+  char path[48];
+  std::snprintf(path, sizeof path, "/proc/%d/syscall", tid);
+  const UniqueFd file(tid > 0 ? ::open(path, O_RDONLY | O_CLOEXEC) : -1);
+  char text[256];
+  const ssize_t size = file ? ::read(file.get(), text, sizeof text - 1) : -1;
+  if (size <= 0) return false;
+  text[size] = '\0';
+  long call = 0;
+  unsigned long command = 0;
+  return std::sscanf(text, "%ld %*x %lx", &call, &command) == 2 && call == SYS_fcntl && command == F_SETLKW;
 }
 
 }  // namespace flockfs

@@ -31,4 +31,8 @@ struct RecordConflict {
 // file description's own (Linux 6.4).
 [[nodiscard]] int find_record_lock(int fd, const RecordLock& wanted, RecordConflict& found);
 
+// Whether the thread is in fcntl(2) and waits for a POSIX record lock (F_SETLKW). False as well if that cannot be seen,
+// or if the call is one of another architecture. Reads /proc: not for FUSE workers.
+[[nodiscard]] bool waits_for_posix_lock(pid_t tid);
+
 }  // namespace flockfs

@@ -1,12 +1,7 @@
 // EDEADLK of RecordLocks: owners that wait for each other.
 
-#include <fcntl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 
 #include "mirror/record_owner.h"
 
@@ -15,21 +10,6 @@ namespace {
 
 // So many waits are looked at; the kernel itself gives up after ten (fs/locks.c).
 constexpr std::size_t kMostWaits = 32;
-
-// Whether the thread waits for a POSIX record lock, by the system call it is in ("72 0x3 0x7 ..."). False as well if
-// that cannot be seen, or if it is a call of another architecture.
-bool waits_for_posix_lock(pid_t tid) {
-  char path[48];
-  std::snprintf(path, sizeof path, "/proc/%d/syscall", tid);
-  const UniqueFd file(tid > 0 ? ::open(path, O_RDONLY | O_CLOEXEC) : -1);
-  char text[256];
-  const ssize_t size = file ? ::read(file.get(), text, sizeof text - 1) : -1;
-  if (size <= 0) return false;
-  text[size] = '\0';
-  long call = 0;
-  unsigned long command = 0;
-  return std::sscanf(text, "%ld %*x %lx", &call, &command) == 2 && call == SYS_fcntl && command == F_SETLKW;
-}
 
 }  // namespace
 

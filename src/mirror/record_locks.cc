@@ -261,8 +261,9 @@ RecordLocks::Made<RecordLocks::Descriptor> RecordLocks::descriptor_for(const Tas
     current = owner->descriptor;
   }
   const short type = task->lock.type;
-  const bool good =
-      type == F_UNLCK || (current != nullptr && (type == F_WRLCK ? current->writable : current->readable));
+  const Descriptor* const present = current.get();
+  bool good = type == F_UNLCK;
+  if (present != nullptr && (type == F_WRLCK ? present->writable : present->readable)) good = true;
   if (good) return current;
   auto fresh = open_for(*task);
   if (!fresh) return fresh;
