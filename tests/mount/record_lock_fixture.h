@@ -17,7 +17,8 @@ class RecordLockFixture : public PassthroughTest {
  protected:
   void SetUp() override {
     write_file(source("f"), std::string(100, 'x'));
-    mount({.options = {"exclude=f", "stop_timeout=200"}});
+    make_dir(source("many"));
+    mount({.options = {"exclude=f", "exclude=many", "stop_timeout=200"}});
   }
   // Nothing is locked, and what the daemon had open before, it has open again.
   void expect_nothing_left(int descriptors) {

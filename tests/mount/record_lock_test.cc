@@ -156,17 +156,27 @@ TEST_P(RecordLockTest, FirstReaderOfAllIsFreedByItsClose) {
 
 // RELEASE of such an open comes some time after its close: it must not take what has been locked through another since.
 TEST_P(RecordLockTest, LateReleaseTakesNoNewerLock) {
-  RecordClient client;
-  for (int round = 0; round < 200; ++round) {
-    const int reader = client.open(mnt("f"), O_RDONLY);
-    const int writer = client.open(mnt("f"), O_RDWR);
-    ASSERT_EQ(client.set(reader, F_RDLCK, {0, 10}), 0);
-    client.close(reader);
-    ASSERT_EQ(client.set(writer, F_WRLCK, {0, 5}), 0);
-    ASSERT_FALSE(record_is_free(source("f"), F_WRLCK, {0, 5}));
-    client.close(writer);
+  constexpr int kFiles = 300;
+  const auto name = [](int number) { return "many/" + std::to_string(number); };
+  for (int i = 0; i < kFiles; ++i) write_file(source(name(i)), "contents");
+  Child child([&](Peer& test) {
+    for (int i = 0; i < kFiles; ++i) {
+      UniqueFd reader = open_file(mnt(name(i)), O_RDONLY);
+      const UniqueFd writer = open_file(mnt(name(i)), O_RDWR);
+      ASSERT_EQ(set_record(reader.get(), F_RDLCK, {0, 10}), 0);
+      reader.reset();
+      ASSERT_EQ(set_record(writer.get(), F_WRLCK, {0, 5}), 0);
+      test.say("locked");
+      test.await("next");
+    }
+  });
+  for (int i = 0; i < kFiles; ++i) {
+    ASSERT_TRUE(child.says("locked"));
+    ASSERT_TRUE(record_becomes_free(source(name(i)), F_WRLCK, {5, 5}));
+    ASSERT_FALSE(record_is_free(source(name(i)), F_RDLCK, {0, 5})) << i;
+    child.say("next");
   }
-  client.end();
+  EXPECT_TRUE(child.ends_well());
 }
 
 TEST_P(RecordLockTest, PosixLocksAreNotInherited) {
