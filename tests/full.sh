@@ -5,6 +5,7 @@
 #   NoFileIsTornInArchivesOfTheMirror              200 tar runs; CI 20
 #   CopiesOfTheMirrorOpenAndAgreeWithThemselves    200 copies of carbon's files; CI 40
 #   lint/tidy                                      the analyzer's usual depth; CI less (.ci/lint)
+#   SqliteTest                                     1,000 transactions of each process; CI 100
 #   CloseThenTryTest                               100,000 opens; CI 1,000
 #   HundredsOfWaitingOpensHarmNobody               1,000 waiting opens; CI 400
 #   the mount tests                                20 times in a row, and once with every core busy; CI once

@@ -44,9 +44,9 @@ void init(void* data, fuse_conn_info* connection) {
   want(FUSE_CAP_HANDLE_KILLPRIV_V2);
   // With writeback OPEN|O_TRUNC would hold the inode, and writes would come after the close that frees the lock.
   fuse_unset_feature_flag(connection, FUSE_CAP_WRITEBACK_CACHE);
-  // Applications' own locks are to be seen in the source.
+  // Applications' own locks act on the source.
   want(FUSE_CAP_FLOCK_LOCKS);
-  fuse_unset_feature_flag(connection, FUSE_CAP_POSIX_LOCKS);
+  want(FUSE_CAP_POSIX_LOCKS);
   // A request is read into memory: the requests that wait outlive the pipe they would have come in.
   fuse_unset_feature_flag(connection, FUSE_CAP_SPLICE_READ);
   fuse_unset_feature_flag(connection, FUSE_CAP_SPLICE_WRITE);
@@ -76,6 +76,7 @@ fuse_lowlevel_ops operations() {
   add_directory_handlers(ops);
   add_change_handlers(ops);
   add_file_handlers(ops);
+  add_lock_handlers(ops);
   add_xattr_handlers(ops);
   add_flock_handlers(ops);
   return ops;

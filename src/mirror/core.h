@@ -23,6 +23,7 @@ class Flocks;
 class HolderProbe;
 class SignalProbe;
 class OpenPipeline;
+class RecordLocks;
 class ReleaseDesk;
 class Workers;
 
@@ -59,6 +60,7 @@ struct Core {
   HolderProbe* holders = nullptr;
   OpenPipeline* opens = nullptr;
   Flocks* flocks = nullptr;
+  RecordLocks* records = nullptr;
   ReleaseDesk* releases = nullptr;
   Workers* workers = nullptr;
   dev_t device = 0;  // the mounted mirror's

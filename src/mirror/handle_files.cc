@@ -8,6 +8,7 @@
 #include "mirror/clients.h"
 #include "mirror/handlers.h"
 #include "mirror/open_pipeline.h"
+#include "mirror/record_locks.h"
 #include "mirror/release_desk.h"
 
 namespace flockfs {
@@ -72,10 +73,17 @@ void write(fuse_req_t native, fuse_ino_t /*node*/, const char* bytes, std::size_
 
 // close(2) of one descriptor: file systems that write late (NFS, quotas) tell of their errors here.
 void flush(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info) {
-  with_file(native, info, [](Core&, Request& request, OpenFile& file) {
+  with_file(native, info, [&](Core& core, Request& request, OpenFile& file) {
     if (process_of(request.tid()) != file.opener) file.passed_around = true;
     const int copy = ::fcntl(file.fd(), F_DUPFD_CLOEXEC, 0);
-    request.error(copy < 0 || ::close(copy) != 0 ? errno : 0);
+    const int error = copy < 0 || ::close(copy) != 0 ? errno : 0;
+    if (!file.inode->tells_closes()) {
+      request.error(error);
+      return;
+    }
+    // Once close(2) has returned others can have what the process had locked.
+    auto answering = std::make_shared<Request>(std::move(request));
+    core.records->flushed(file.inode, info->lock_owner, [answering, error] { answering->error(error); });
   });
 }
 
@@ -94,6 +102,7 @@ void release(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info) {
       return;
     }
     core.backing.close(request.native(), *file->inode);
+    if (file->inode->tells_closes()) core.records->released(file->inode, info->fh);
     request.ok();
     core.releases->submit(std::move(file));
   });

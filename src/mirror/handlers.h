@@ -16,6 +16,7 @@ void add_attribute_handlers(fuse_lowlevel_ops& ops);  // getattr, setattr, readl
 void add_directory_handlers(fuse_lowlevel_ops& ops);  // opendir, readdir, readdirplus, releasedir, fsyncdir
 void add_change_handlers(fuse_lowlevel_ops& ops);     // mkdir, mknod, symlink, link, unlink, rmdir, rename
 void add_file_handlers(fuse_lowlevel_ops& ops);       // open, create, read, write, ... release
+void add_lock_handlers(fuse_lowlevel_ops& ops);       // getlk, setlk
 void add_xattr_handlers(fuse_lowlevel_ops& ops);
 void add_flock_handlers(fuse_lowlevel_ops& ops);
 

@@ -23,6 +23,7 @@
 #include "mirror/lock_probe.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/process_files.h"
+#include "mirror/record_locks.h"
 #include "mirror/release_desk.h"
 #include "mirror/slow_opens.h"
 #include "mirror/workers.h"
@@ -66,11 +67,11 @@ class MountedMirror final : public Mirror {
   Status serve() override;
 
  private:
+  void end_waits();
   void begin_stop(std::string_view why);
   void on_mountinfo();
   void log_started() const;
   std::unique_ptr<LockEngine> make_engine(FileLocker& locker);
-  void stop_waits();
 
   SteadyClock clock_;
   std::unique_ptr<FileLocker> locker_;
@@ -85,6 +86,7 @@ class MountedMirror final : public Mirror {
   std::unique_ptr<FileLocker> flock_locker_;
   std::unique_ptr<LockEngine> flock_engine_;
   std::optional<Flocks> flocks_;
+  std::optional<RecordLocks> records_;
   std::optional<OpenPipeline> opens_;
   std::optional<ReleaseDesk> releases_;
   std::optional<Connection> connection_;
@@ -109,12 +111,15 @@ Status MountedMirror::start() {
   flocks_.emplace(core_, *locks_, flock_engine_ ? *flock_engine_ : *locks_);
   opens_.emplace(core_, *locks_, slow_);
   releases_.emplace(core_);
+  records_.emplace(
+      RecordLocks::Config{pool_, [this] { return core_.take_slot(); }, [this] { releases_->poll_soon(); }});
   core_.pool = &pool_;
   core_.signals = &signals_;
   core_.holders = &holders_;
   core_.flocks = &*flocks_;
   core_.opens = &*opens_;
   core_.releases = &*releases_;
+  core_.records = &*records_;
   if (auto probed = probe_locks(*core_.source, *locker_); !probed) {
     if (core_.config.on_unsupported == Otherwise::kFail) return probed;
     log_write(LogLevel::kWarning, LogLine("unsupported")
@@ -197,13 +202,19 @@ Status MountedMirror::serve() {
   return {};
 }
 
+void MountedMirror::end_waits() {
+  if (opens_) opens_->stop();
+  if (flocks_) flocks_->stop();
+  if (records_) records_->stop();
+}
+
 void MountedMirror::begin_stop(std::string_view why) {
   log_write(
       LogLevel::kInfo,
       LogLine("stopping").text("signal", why).number("open_files", static_cast<std::int64_t>(core_.files.size())));
   stop_at_ = clock_.now() + core_.config.stop_timeout;
   waits_ended_ = true;
-  stop_waits();
+  end_waits();
   detach(core_.config.mountpoint, *mount_point_);
 }
 
@@ -215,18 +226,13 @@ void MountedMirror::on_mountinfo() {
   log_write(LogLevel::kInfo, LogLine("detached")
                                  .quoted("mountpoint", core_.config.mountpoint)
                                  .number("open_files", static_cast<std::int64_t>(core_.files.size())));
-  stop_waits();
-}
-
-void MountedMirror::stop_waits() {
-  opens_->stop();
-  flocks_->stop();
+  end_waits();
 }
 
 MountedMirror::~MountedMirror() {
   // Not called off: what the members' ends wait for counts too, and the process ends after them.
   ::alarm(kTearDownLimitSeconds);
-  if (opens_) stop_waits();
+  end_waits();
   if (mount_point_) detach(core_.config.mountpoint, *mount_point_);
   if (workers_ && !workers_->stop(kWorkersLimit)) {
     log_write(LogLevel::kError, LogLine("error").text("op", "stop").quoted("reason", "a request hangs in the source"));

@@ -315,8 +315,8 @@ void OpenPipeline::prepare_info(fuse_req_t request, OpenFile& file, const struct
   file.passthrough = id != 0;
   info.flags = file.flags;
   info.backing_id = id;
-  // Writing needs FLUSH at close(2): it is where the source's write errors come out.
-  info.noflush = (file.flags & O_ACCMODE) == O_RDONLY ? 1 : 0;
+  // Writing needs FLUSH at close(2), where the source's write errors come out; so do record locks, which end there.
+  info.noflush = (file.flags & O_ACCMODE) == O_RDONLY && !file.inode->tells_closes() ? 1 : 0;
 }
 
 void OpenPipeline::note_granted(OpenFile& file, const FilterDecision& decision, std::string_view unlocked,

@@ -51,6 +51,12 @@ class OpenPipeline {
   void interrupt_lock(WaitId id) { locks_.interrupt(id); }
   void interrupt_open(std::uint64_t id) { slow_.interrupt(id); }
 
+  // Has the kernel forget the attributes that it was told, if they are others by now.
+  void forget_attributes(Inode& inode, const struct stat& st);
+
+  // Whether an open of the inode takes a lock.
+  [[nodiscard]] bool selects(const Inode& inode) const { return decide(inode).selected; }
+
   // Ends all waits with ENOTCONN, now and from now on.
   void stop();
 
@@ -101,7 +107,6 @@ class OpenPipeline {
   enum class Joining : std::uint8_t { kNo, kYes };  // looks at /proc: not for FUSE workers
   Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold, Joining joining = Joining::kNo);
   void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);
-  void forget_attributes(Inode& inode, const struct stat& st);
 
   Core& core_;
   LockEngine& locks_;

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "mirror/events.h"
+#include "mirror/record_locks.h"
 
 namespace flockfs {
 namespace {
@@ -85,13 +86,15 @@ void ReleaseDesk::end(std::shared_ptr<OpenFile> file) {
 void ReleaseDesk::run() {
   ::prctl(PR_SET_NAME, "flockfs-desk");
   TimePoint next_hold_look = now();
+  std::optional<TimePoint> next_poll;
   std::vector<Kept> batch;
   for (;;) {
     batch.clear();
     {
       MutexLock lock(mutex_);
       if (stop_) return;
-      wait_for_work(next_hold_look);
+      wait_for_work(std::min(next_hold_look, next_poll.value_or(next_hold_look)));
+      poll_ = false;
       const TimePoint at = now();
       auto due = std::partition(queue_.begin(), queue_.end(), [at](const Kept& kept) { return kept.look_at > at; });
       std::move(due, queue_.end(), std::back_inserter(batch));
@@ -105,6 +108,7 @@ void ReleaseDesk::run() {
       MutexLock lock(mutex_);
       looking_.clear();
     }
+    next_poll = core_.records->poll();
     if (now() >= next_hold_look) {
       warn_of_long_holds();
       next_hold_look = now() + kHoldLook;
@@ -117,7 +121,14 @@ void ReleaseDesk::wake() {
   changed_.notify_one();
 }
 
-void ReleaseDesk::wait_for_work(TimePoint next_hold_look) {
+void ReleaseDesk::poll_soon() {
+  MutexLock lock(mutex_);
+  poll_ = true;
+  changed_.notify_one();
+}
+
+void ReleaseDesk::wait_for_work(TimePoint next_look) {
+  if (poll_) return;
   if (queue_.empty()) {
     asleep_ = true;  // before the look at the files: whoever opens one after it sees the flag
     if (core_.files.size() == 0) {
@@ -127,7 +138,7 @@ void ReleaseDesk::wait_for_work(TimePoint next_hold_look) {
     }
     asleep_ = false;
   }
-  TimePoint until = next_hold_look;
+  TimePoint until = next_look;
   for (const Kept& kept : queue_) until = std::min(until, kept.look_at);
   if (until > now()) changed_.wait_until(mutex_, until);
 }

@@ -20,7 +20,8 @@ namespace flockfs {
 // one reading for all files that a process has closed meanwhile, and keeps the lock as long as it finds the file there.
 // Thread-safe.
 //
-// The same thread tells of locks that are held for longer than hold_warn.
+// The same thread tells of locks that are held for longer than hold_warn, and polls for those who wait for a record
+// lock and found no thread to wait in.
 class ReleaseDesk {
  public:
   // `core` outlives this.
@@ -43,6 +44,9 @@ class ReleaseDesk {
     if (asleep_.load(std::memory_order_seq_cst)) wake();
   }
 
+  // RecordLocks::poll() has to be called soon. Never waits.
+  void poll_soon();
+
   // Whether a file of this inode was submitted whose mappings have not been looked at yet.
   [[nodiscard]] bool unlooked(const Inode& inode) const;
 
@@ -62,7 +66,7 @@ class ReleaseDesk {
 
   void run();
   void wake();
-  void wait_for_work(TimePoint next_hold_look) REQUIRES(mutex_);
+  void wait_for_work(TimePoint next_look) REQUIRES(mutex_);
   void look(std::vector<Kept>& batch);
   void warn_of_long_holds();
   void warn_if_long(OpenFile& file);
@@ -76,6 +80,7 @@ class ReleaseDesk {
   std::vector<Kept> queue_ GUARDED_BY(mutex_);
   std::vector<InodePtr> looking_ GUARDED_BY(mutex_);  // of files that the thread looks at for the first time
   bool stop_ GUARDED_BY(mutex_) = false;
+  bool poll_ GUARDED_BY(mutex_) = false;
   std::atomic<std::size_t> kept_{0};  // in queue_, or in the hands of the thread
   std::atomic<bool> asleep_{false};   // nothing was open and nothing queued: the thread waits without a timer
 };

@@ -52,6 +52,7 @@ class Request {
   int buffer(const char* bytes, std::size_t size) { return fuse_reply_buf(take(), bytes, size); }
   int xattr_size(std::size_t size) { return fuse_reply_xattr(take(), size); }
   int file_systems(const struct statvfs& st) { return fuse_reply_statfs(take(), &st); }
+  int lock(const struct flock& lock) { return fuse_reply_lock(take(), &lock); }
   int position(off_t offset) { return fuse_reply_lseek(take(), offset); }
 
  private:

@@ -37,7 +37,7 @@ class PathFd {
 
 // One object of the source that the kernel knows. Found again by file handle where the file system has them, else held
 // by an O_PATH descriptor: never by path. Thread-safe: all but the names and the attribute record, which InodeTable and
-// AttributeRecord guard, is constant after construction.
+// AttributeRecord guard, and the atomic marks is constant after construction.
 class Inode : public std::enable_shared_from_this<Inode> {
  public:
   // A name under which the kernel was told of the object.
@@ -64,6 +64,10 @@ class Inode : public std::enable_shared_from_this<Inode> {
   [[nodiscard]] bool is_directory() const { return S_ISDIR(type_); }
   [[nodiscard]] bool is_regular() const { return S_ISREG(type_); }
   [[nodiscard]] bool is_symlink() const { return S_ISLNK(type_); }
+  // Whether the kernel is to tell of each close(2) of a descriptor of the file, however it was opened. From the first
+  // time on that somebody asks for it.
+  [[nodiscard]] bool tells_closes() const { return tells_closes_.load(std::memory_order_relaxed); }
+  void tell_closes() { tells_closes_.store(true, std::memory_order_relaxed); }
   // A directory that is shown without what is in it.
   [[nodiscard]] bool is_empty_mount() const { return mount_.empty; }
 
@@ -99,6 +103,7 @@ class Inode : public std::enable_shared_from_this<Inode> {
   const std::uint32_t generation_;
   // The kernel hands numbers from one of our threads to another without any synchronisation that a compiler could see.
   std::atomic<bool> complete_{false};
+  std::atomic<bool> tells_closes_{false};
   std::uint64_t lookups_ = 0;  // guarded by InodeTable
   std::vector<Name> names_;    // guarded by InodeTable
   // Keeps a file in being that was made without a name, until it gets one: whoever has it by an O_PATH descriptor may

@@ -18,6 +18,7 @@
 #include "harness/faults.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
+#include "harness/record_client.h"
 #include "harness/users.h"
 #include "harness/watcher.h"
 
@@ -190,6 +191,24 @@ TEST_P(SourceKindTest, UnlinkedFileStaysUsableWhileOpen) {
     EXPECT_EQ(read_all(fd.get()), "CONTents");
     EXPECT_EQ(::ftruncate(fd.get(), 4), 0);
   }));
+}
+
+TEST_P(SourceKindTest, RecordLocksOfClientsExcludeAndWait) {
+  RecordClient inside;
+  RecordClient outside;
+  const int fd = inside.open(mnt("d/f"), O_RDWR);
+  const int out = outside.open(source("d/f"), O_RDWR);
+  ASSERT_EQ(inside.set(fd, F_WRLCK, {0, 10}), 0);
+  EXPECT_EQ(outside.set(out, F_RDLCK, {5, 10}), EAGAIN);
+  ASSERT_EQ(outside.set(out, F_WRLCK, {10, 10}), 0);
+  EXPECT_EQ(inside.set(fd, F_WRLCK, {10, 1}, RecordKind::kOfd), EAGAIN);
+  EXPECT_EQ(inside.query(fd, F_RDLCK, {12, 1}), "write 10 10 " + std::to_string(outside.pid()));
+  inside.begin_wait(fd, F_WRLCK);
+  ASSERT_TRUE(record_waiters(source("d/f"), 1));
+  ASSERT_EQ(outside.set(out, F_UNLCK), 0);
+  EXPECT_TRUE(inside.wait_ends());
+  inside.close(fd);
+  EXPECT_TRUE(record_becomes_free(source("d/f")));
 }
 
 // overlayfs copies a file up at its first opening for writing: it is another file then, with another lock.

@@ -19,6 +19,7 @@
 //   child.h           forked processes that talk with the test; all use of a mirror happens in them
 //   program.h         programs with their output caught
 //   opener.h          a child that opens one file and holds it open
+//   record_client.h   a child that takes fcntl(2) record locks, and those of a source file as others see them
 //   files.h           small file helpers, TempTree
 //   lease.h           a lease on a source file, which keeps open(2) itself waiting
 //   source_lock.h     the locks of a source file as others see them; ForeignLock, which the test itself holds
