@@ -19,6 +19,7 @@
 namespace flockfs {
 
 class BlockingPool;
+class LockFileWaits;
 class SignalProbe;
 class OpenPipeline;
 class ReleaseDesk;
@@ -57,6 +58,8 @@ struct Core {
   OpenPipeline* opens = nullptr;
   ReleaseDesk* releases = nullptr;
   Workers* workers = nullptr;
+  LockFiles* lock_files = nullptr;  // null: writers take no lock files
+  LockFileWaits* lock_file_waits = nullptr;
   dev_t device = 0;  // the mounted mirror's
   Counters counters;
 

@@ -79,6 +79,20 @@ void log_long_wait(const Subject& subject, Duration waited, const std::vector<Bl
   end(LogLevel::kWarning, line, subject);
 }
 
+void log_wait_for_lock_file(const Subject& subject, std::string_view path) {
+  if (!log_enabled(LogLevel::kInfo)) return;
+  LogLine line("wait");
+  line.quoted("path", path).text("mode", to_string(subject.mode));
+  end(LogLevel::kInfo, line, subject);
+}
+
+void log_long_wait_for_lock_file(const Subject& subject, std::string_view path, Duration waited) {
+  if (!log_enabled(LogLevel::kWarning)) return;
+  LogLine line("wait");
+  line.quoted("path", path).text("mode", to_string(subject.mode)).ms("wait_ms", to_ms(waited));
+  end(LogLevel::kWarning, line, subject);
+}
+
 void log_interrupted(const Subject& subject, Duration waited) {
   const LogLevel level = level_after(waited, LogLevel::kInfo);
   if (!log_enabled(level)) return;

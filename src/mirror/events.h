@@ -26,6 +26,9 @@ void log_pass(const Subject& subject, PassReason reason);
 void log_wait(const Subject& subject);
 // A wait that lasts: how long already, and whom it is for.
 void log_long_wait(const Subject& subject, Duration waited, const std::vector<Blocker>& blockers);
+// The same for somebody else's lock file, at `path`.
+void log_wait_for_lock_file(const Subject& subject, std::string_view path);
+void log_long_wait_for_lock_file(const Subject& subject, std::string_view path, Duration waited);
 void log_interrupted(const Subject& subject, Duration waited);
 void log_timeout(const Subject& subject, Duration waited);
 // Opened without a lock, for this reason.

@@ -19,6 +19,10 @@
 #include "mirror/connection.h"
 #include "mirror/core.h"
 #include "mirror/device.h"
+#include "mirror/lock_file_leftovers.h"
+#include "mirror/lock_file_record.h"
+#include "mirror/lock_file_waits.h"
+#include "mirror/lock_files.h"
 #include "mirror/lock_probe.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/release_desk.h"
@@ -64,6 +68,7 @@ class MountedMirror final : public Mirror {
   Status serve() override;
 
  private:
+  Status start_lock_files();
   void begin_stop(std::string_view why);
   void on_mountinfo();
   void log_started() const;
@@ -75,6 +80,9 @@ class MountedMirror final : public Mirror {
   Core core_;
   BlockingPool pool_{kMostBlocking};
   SlowOpens slow_;
+  std::unique_ptr<LockFileRecord> lock_file_record_;
+  std::optional<LockFiles> lock_files_;
+  std::optional<LockFileWaits> lock_file_waits_;
   std::unique_ptr<LockEngine> locks_;
   std::optional<OpenPipeline> opens_;
   std::optional<ReleaseDesk> releases_;
@@ -104,6 +112,7 @@ Status MountedMirror::start() {
                                       .quoted("source", core_.config.source)
                                       .quoted("reason", Error{probed.error().code, {}}.message()));
   }
+  if (auto started = start_lock_files(); !started) return started;
   stop_signals_ = stop_signals();
   mountinfo_ = UniqueFd(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
   if (!stop_signals_ || !mountinfo_) return errno_error("cannot prepare for signals and unmounting");
@@ -130,6 +139,22 @@ Status MountedMirror::start() {
   if (auto started = workers_->start(core_.config.threads.value_or(default_threads())); !started) return started;
   log_started();
   return {};
+}
+
+// Before the mirror is there: the source's own names only, and nobody who waits for what a dead mirror left. In a
+// read-only mirror there are no writers.
+Status MountedMirror::start_lock_files() {
+  if (core_.config.read_only) return {};
+  remove_leftover_lock_files(*core_.source);
+  if (!core_.config.lockfile) return {};
+  auto record = LockFileRecord::create(core_.config.source);
+  if (!record) return record.error();
+  lock_file_record_ = *std::move(record);
+  lock_files_.emplace(core_.inodes, *lock_file_record_);
+  lock_file_waits_.emplace(pool_, signals_, *lock_files_);
+  core_.lock_files = &*lock_files_;
+  core_.lock_file_waits = &*lock_file_waits_;
+  return lock_file_waits_->start();
 }
 
 void MountedMirror::log_started() const {
@@ -210,6 +235,7 @@ MountedMirror::~MountedMirror() {
   // Each of these may still be answering an open: the session they answer through goes after them. No client's I/O is
   // served any more, so that the locks may go before the connection does.
   if (releases_) releases_->stop();
+  if (lock_file_waits_) lock_file_waits_->end();
   pool_.wait_idle();
   if (locks_) locks_->end();
   for (auto& file : core_.files.take_all()) releases_->end(std::move(file));

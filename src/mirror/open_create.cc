@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <optional>
 #include <utility>
 
 #include "mirror/clients.h"
@@ -62,15 +63,21 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
   if (!core_.filter.selects_everything()) decision = core_.filter.decide(core_.inodes.path_in(*parent, name));
   const Links links = parent->mount().fuse ? Links::kOtherInode : Links::kSameInode;
   int lock_error = 0;
+  std::optional<Error> lock_file_error;
   const auto take = [&](int fd) {
     if (!decision.selected) return Status{};
+    file->lock_files.reset();  // of a try before
     Status status = take_lock(fd, lock_mode_for_open(flags), file->opener, file->hold);
     lock_error = status || status.error().code == EAGAIN ? 0 : status.error().code;
+    if (!status || !wants_lock_file(*file)) return status;
+    status = take_lock_file_of_new(parent, name, caller, file->lock_files);
+    if (!status) lock_file_error = status.error();
     return status;
   };
   auto fd = decision.selected ? make_file(directory->get(), name, flags, mode, caller, take, links)
                               : make_file_plainly(directory->get(), name, flags, mode, caller);
-  for (int tries = 0; second && !fd && (flags & O_EXCL) == 0 && !parent->mount().open_may_wait && tries < kMostTries;
+  for (int tries = 0; second && !fd && !lock_file_error && (flags & O_EXCL) == 0 && !parent->mount().open_may_wait &&
+                      tries < kMostTries;
        ++tries) {
     const int error = fd.error().code;
     if (error == EEXIST || error == EAGAIN) {
@@ -83,6 +90,12 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
   }
   if (fd) {
     answer_created(std::move(request), parent, name, decision, *std::move(fd), file);
+    return;
+  }
+  file->lock_files.reset();
+  if (lock_file_error) {
+    lock_file_refused(*parent, name, file->opener, *lock_file_error);
+    request.error(lock_file_error->code);
     return;
   }
   const bool taken = fd.error().code == EEXIST || fd.error().code == EAGAIN || fd.error().code == ENOENT;
