@@ -87,14 +87,21 @@ Status set_passthrough(std::string_view value, CommandLine& out) {
 }
 
 Status set_lock(std::string_view value, CommandLine& out) {
-  constexpr std::array<std::pair<std::string_view, LockKind>, 3> kKinds{
-      {{"flock", LockKind::kFlock}, {"ofd", LockKind::kOfd}, {"flock+ofd", LockKind::kFlockAndOfd}}};
-  for (const auto& [name, kind] : kKinds) {
-    if (name != value) continue;
-    out.mirror.lock = kind;
-    return {};
+  bool flock = false;
+  bool ofd = false;
+  bool lockfile = false;
+  for (std::string_view rest = value;;) {
+    const std::string_view word = rest.substr(0, rest.find('+'));
+    bool* const part = word == "flock" ? &flock : word == "ofd" ? &ofd : word == "lockfile" ? &lockfile : nullptr;
+    if (part == nullptr || *part) return invalid(value, "none of flock, ofd, flock+ofd, with +lockfile or without");
+    *part = true;
+    if (word.size() == rest.size()) break;
+    rest.remove_prefix(word.size() + 1);
   }
-  return invalid(value, "none of flock, ofd, flock+ofd");
+  if (!flock && !ofd) return invalid(value, "no lock by itself (try flock+lockfile)");
+  out.mirror.lock = flock && ofd ? LockKind::kFlockAndOfd : flock ? LockKind::kFlock : LockKind::kOfd;
+  out.mirror.lockfile = lockfile;
+  return {};
 }
 
 Status set_log_level(std::string_view value, CommandLine& out) {
@@ -130,8 +137,8 @@ constexpr std::array kOptions{
                [](std::string_view value, CommandLine& out) { return add_path(value, out.mirror.prefixes); }},
     OptionSpec{"exclude", 0, "PATH", "none", "do not lock PATH and below", kLocking, kEverywhere, kAdds,
                [](std::string_view value, CommandLine& out) { return add_path(value, out.mirror.excludes); }},
-    OptionSpec{"lock", 0, "WHICH", "flock", "flock, ofd (fcntl users see it) or flock+ofd", kLocking, kEverywhere,
-               kLastWins, set_lock},
+    OptionSpec{"lock", 0, "WHICH", "flock", "flock, ofd (fcntl users see it), flock+ofd; +lockfile: as git", kLocking,
+               kEverywhere, kLastWins, set_lock},
     OptionSpec{"timeout", 0, "TIME", "-1, for ever", "wait for a lock so long, 0: try once", kLocking, kEverywhere,
                kLastWins, set_timeout},
     OptionSpec{"on_timeout", 0, "WHAT", "fail", "then: fail, or unlocked (open without)", kLocking, kEverywhere,

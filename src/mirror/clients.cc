@@ -44,6 +44,21 @@ pid_t process_of(pid_t tid) {
   return last = tgid;
 }
 
+mode_t umask_of(pid_t tid) {
+  constexpr mode_t kUsual = 022;
+  if (tid <= 0) return kUsual;
+  char path[48];
+  std::snprintf(path, sizeof path, "/proc/%d/status", tid);
+  const std::string status = read_proc(path);
+  constexpr std::string_view kKey = "\nUmask:\t";
+  const std::size_t at = status.find(kKey);
+  mode_t umask = kUsual;
+  if (at != std::string::npos) {
+    std::from_chars(status.data() + at + kKey.size(), status.data() + status.size(), umask, 8);
+  }
+  return umask & 0777;
+}
+
 std::string command_of(pid_t process) {
   if (process <= 0) return {};
   char path[48];

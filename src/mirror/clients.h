@@ -11,6 +11,9 @@ namespace flockfs {
 // thread.
 [[nodiscard]] pid_t process_of(pid_t tid);
 
+// The umask of a thread; the usual one if that cannot be seen. Reads /proc/TID/status.
+[[nodiscard]] mode_t umask_of(pid_t tid);
+
 // The process's command name for the log; empty if it is gone.
 [[nodiscard]] std::string command_of(pid_t process);
 

@@ -21,6 +21,7 @@ namespace flockfs {
 class BlockingPool;
 class Flocks;
 class HolderProbe;
+class LockFileWaits;
 class SignalProbe;
 class OpenPipeline;
 class RecordLocks;
@@ -63,6 +64,8 @@ struct Core {
   RecordLocks* records = nullptr;
   ReleaseDesk* releases = nullptr;
   Workers* workers = nullptr;
+  LockFiles* lock_files = nullptr;  // null: writers take no lock files
+  LockFileWaits* lock_file_waits = nullptr;
   dev_t device = 0;  // the mounted mirror's
   Counters counters;
 

@@ -93,6 +93,17 @@ void log_lapsed(const Subject& subject, std::string_view reason) {
   if (!log_enabled(LogLevel::kWarning)) return;
   LogLine line = begin("lapsed", subject);
   line.text("reason", reason);
+void log_wait_for_lock_file(const Subject& subject, std::string_view path) {
+  if (!log_enabled(LogLevel::kInfo)) return;
+  LogLine line("wait");
+  line.quoted("path", path).text("mode", to_string(subject.mode));
+  end(LogLevel::kInfo, line, subject);
+}
+
+void log_long_wait_for_lock_file(const Subject& subject, std::string_view path, Duration waited) {
+  if (!log_enabled(LogLevel::kWarning)) return;
+  LogLine line("wait");
+  line.quoted("path", path).text("mode", to_string(subject.mode)).ms("wait_ms", to_ms(waited));
   end(LogLevel::kWarning, line, subject);
 }
 

@@ -30,6 +30,9 @@ void log_long_wait(const Subject& subject, Duration waited, const std::vector<Bl
 void log_deadlock(const Subject& subject, const std::vector<pid_t>& processes, bool certain);
 // The lock of an open file was gone for a moment (DESIGN 1.4).
 void log_lapsed(const Subject& subject, std::string_view reason);
+// The same for somebody else's lock file, at `path`.
+void log_wait_for_lock_file(const Subject& subject, std::string_view path);
+void log_long_wait_for_lock_file(const Subject& subject, std::string_view path, Duration waited);
 void log_interrupted(const Subject& subject, Duration waited);
 void log_timeout(const Subject& subject, Duration waited);
 // Opened without a lock, for this reason.

@@ -20,6 +20,10 @@
 #include "mirror/core.h"
 #include "mirror/device.h"
 #include "mirror/flocks.h"
+#include "mirror/lock_file_leftovers.h"
+#include "mirror/lock_file_record.h"
+#include "mirror/lock_file_waits.h"
+#include "mirror/lock_files.h"
 #include "mirror/lock_probe.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/process_files.h"
@@ -68,6 +72,7 @@ class MountedMirror final : public Mirror {
 
  private:
   void end_waits();
+  Status start_lock_files();
   void begin_stop(std::string_view why);
   void on_mountinfo();
   void log_started() const;
@@ -81,6 +86,9 @@ class MountedMirror final : public Mirror {
   BlockingPool pool_{kMostBlocking};
   SlowOpens slow_;
   ProcHolderProbe holders_{core_};
+  std::unique_ptr<LockFileRecord> lock_file_record_;
+  std::optional<LockFiles> lock_files_;
+  std::optional<LockFileWaits> lock_file_waits_;
   std::unique_ptr<LockEngine> locks_;
   // Where opens take no flock: for those who call flock(2) themselves.
   std::unique_ptr<FileLocker> flock_locker_;
@@ -126,6 +134,7 @@ Status MountedMirror::start() {
                                       .quoted("source", core_.config.source)
                                       .quoted("reason", Error{probed.error().code, {}}.message()));
   }
+  if (auto started = start_lock_files(); !started) return started;
   stop_signals_ = stop_signals();
   mountinfo_ = UniqueFd(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
   if (!stop_signals_ || !mountinfo_) return errno_error("cannot prepare for signals and unmounting");
@@ -156,6 +165,22 @@ Status MountedMirror::start() {
 
 std::unique_ptr<LockEngine> MountedMirror::make_engine(FileLocker& locker) {
   return make_lock_engine({locker, signals_, foreign_, holders_, clock_, pool_, kLongWait, core_.config.reopen});
+}
+
+// Before the mirror is there: the source's own names only, and nobody who waits for what a dead mirror left. In a
+// read-only mirror there are no writers.
+Status MountedMirror::start_lock_files() {
+  if (core_.config.read_only) return {};
+  remove_leftover_lock_files(*core_.source);
+  if (!core_.config.lockfile) return {};
+  auto record = LockFileRecord::create(core_.config.source);
+  if (!record) return record.error();
+  lock_file_record_ = *std::move(record);
+  lock_files_.emplace(core_.inodes, *lock_file_record_);
+  lock_file_waits_.emplace(pool_, signals_, *lock_files_);
+  core_.lock_files = &*lock_files_;
+  core_.lock_file_waits = &*lock_file_waits_;
+  return lock_file_waits_->start();
 }
 
 void MountedMirror::log_started() const {
@@ -242,6 +267,7 @@ MountedMirror::~MountedMirror() {
   // Each of these may still be answering an open: the session they answer through goes after them. No client's I/O is
   // served any more, so that the locks may go before the connection does.
   if (releases_) releases_->stop();
+  if (lock_file_waits_) lock_file_waits_->end();
   pool_.wait_idle();
   if (locks_) locks_->end();
   if (flock_engine_) flock_engine_->end();

@@ -23,6 +23,7 @@ struct MirrorConfig {
 
   LockKind lock = LockKind::kFlock;
   Reopen reopen = Reopen::kJoin;
+  bool lockfile = false;                             // writers also hold FILE.lock, as git does
   std::optional<std::chrono::milliseconds> timeout;  // the longest wait for a lock; 0: it is tried once; none: for ever
   Otherwise on_timeout = Otherwise::kFail;
   Otherwise on_unsupported = Otherwise::kFail;  // the source's file system has no locks

@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <optional>
 #include <utility>
 
 #include "mirror/clients.h"
@@ -45,6 +46,7 @@ struct OpenPipeline::Creation {
   WantedFile wanted;
   const FilterDecision& decision;
   OpenFile& file;
+  std::optional<Error>& lock_file_error;  // why the last try could not have the lock file
 };
 
 void OpenPipeline::create(Request request, const InodePtr& parent, const char* name, mode_t mode, int flags) {
@@ -64,14 +66,22 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
   if (!core_.filter.selects_everything()) decision = core_.filter.decide(core_.inodes.path_in(*parent, name));
   // The kernel looks just once more, so this second look is for all the others. Where open(2) may wait there is none.
   const bool look_again = second && (flags & O_EXCL) == 0 && !parent->mount().open_may_wait;
+  std::optional<Error> lock_file_error;
   const Creation creation{parent,
                           {directory->get(), name, flags, mode, request.maker(look_again ? mode | S_ISGID : mode),
                            parent->mount().fuse ? Links::kOtherInode : Links::kSameInode},
                           decision,
-                          *file};
+                          *file,
+                          lock_file_error};
   auto fd = look_again ? make_or_open(creation) : make(creation);
   if (fd) {
     answer_created(std::move(request), parent, name, decision, *std::move(fd), file);
+    return;
+  }
+  file->lock_files.reset();
+  if (lock_file_error) {
+    lock_file_refused(*parent, name, file->opener, *lock_file_error);
+    request.error(lock_file_error->code);
     return;
   }
   const int error = fd.error().code;
@@ -83,14 +93,20 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
 }
 
 // What locks the file that is made, or found, for the client.
-BeforeVisible OpenPipeline::locker(const Creation& creation, Hold& hold) {
-  return [this, &creation, &hold](int fd) {
+BeforeVisible OpenPipeline::locker(const Creation& creation, Hold& hold, LockFileHold& lock_files) {
+  return [this, &creation, &hold, &lock_files](int fd) {
+    lock_files.reset();  // of a try before
     hold.reset();
+    creation.lock_file_error.reset();
     if (!creation.decision.selected) return Status{};
-    Status taken = take_lock(fd, lock_mode_for_open(creation.wanted.flags), creation.file.opener, hold);
+    const auto& [directory, name, flags, mode, caller, links] = creation.wanted;
+    Status taken = take_lock(fd, lock_mode_for_open(flags), creation.file.opener, hold);
     if (!taken && taken.error().code != EAGAIN) {
-      log_error("lock", core_.inodes.path_in(*creation.parent, creation.wanted.name), taken.error());
+      log_error("lock", core_.inodes.path_in(*creation.parent, name), taken.error());
     }
+    if (!taken || !wants_lock_file(hold)) return taken;
+    taken = take_lock_file_of_new(creation.parent, name, caller, lock_files);
+    if (!taken) creation.lock_file_error = taken.error();
     return taken;
   };
 }
@@ -98,14 +114,21 @@ BeforeVisible OpenPipeline::locker(const Creation& creation, Hold& hold) {
 Result<UniqueFd> OpenPipeline::make(const Creation& creation) {
   const auto& [directory, name, flags, mode, caller, links] = creation.wanted;
   if (!creation.decision.selected) return make_file_plainly(directory, name, flags, mode, caller);
-  return make_file(directory, name, flags, mode, caller, locker(creation, creation.file.hold), links);
+  OpenFile& file = creation.file;
+  return make_file(directory, name, flags, mode, caller, locker(creation, file.hold, file.lock_files), links);
 }
 
 Result<UniqueFd> OpenPipeline::make_or_open(const Creation& creation) {
+  OpenFile& file = creation.file;
   Hold made;
-  auto fd = open_or_make(creation.wanted, locker(creation, made), locker(creation, creation.file.hold));
+  LockFileHold made_lock_files;
+  auto fd = open_or_make(creation.wanted, locker(creation, made, made_lock_files),
+                         locker(creation, file.hold, file.lock_files));
   if (!fd) return fd.error();
-  if (fd->made) creation.file.hold = std::move(made);
+  if (fd->made) {
+    file.hold = std::move(made);
+    file.lock_files = std::move(made_lock_files);
+  }
   return std::move(fd->fd);
 }
 

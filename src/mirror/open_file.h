@@ -12,6 +12,7 @@
 #include "base/mutex.h"
 #include "base/unique_fd.h"
 #include "lock/lock_engine.h"
+#include "mirror/lock_files.h"
 #include "mirror/open_slots.h"
 #include "tree/inode.h"
 
@@ -29,11 +30,12 @@ namespace flockfs {
 struct OpenFile {
   OpenSlots::Slot slot;
   InodePtr inode;
-  int flags = 0;        // the client's, as OPEN or CREATE gave them
-  Hold hold;            // the lock and the descriptor that carries it; invalid if the filter did not select the file
-  UniqueFd plain;       // the descriptor if there is no hold
-  pid_t opener = 0;     // process, 0 if it cannot be seen from here
-  std::string command;  // its name, if the log wants every unlock: at RELEASE the process may be gone
+  int flags = 0;   // the client's, as OPEN or CREATE gave them
+  Hold hold;       // the lock and the descriptor that carries it; invalid if the filter did not select the file
+  UniqueFd plain;  // the descriptor if there is no hold
+  LockFileHold lock_files;  // of a writer, with lock=...+lockfile; after `hold`, so that they end before the lock does
+  pid_t opener = 0;         // process, 0 if it cannot be seen from here
+  std::string command;      // its name, if the log wants every unlock: at RELEASE the process may be gone
   bool passthrough = false;
   TimePoint since;                             // when the lock was granted
   std::int64_t opened_at_ns = boot_time_ns();  // for telling the opener from a later process of its number

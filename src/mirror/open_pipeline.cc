@@ -247,6 +247,7 @@ void OpenPipeline::granted(Task task, LockOutcome outcome) {
       auto file = std::make_shared<OpenFile>();
       file->hold = std::move(outcome.hold);
       task.waited = outcome.waited;
+      if (!take_lock_files(task, file)) return;
       finish(std::move(task), std::move(file));
       return;
     }
@@ -351,6 +352,7 @@ void OpenPipeline::stop() {
   core_.stopping = true;
   locks_.stop_waits();
   slow_.stop();
+  if (core_.lock_file_waits != nullptr) core_.lock_file_waits->stop();
 }
 
 }  // namespace flockfs

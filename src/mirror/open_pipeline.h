@@ -8,6 +8,7 @@
 
 #include "lock/lock_engine.h"
 #include "mirror/core.h"
+#include "mirror/lock_file_waits.h"
 #include "mirror/request.h"
 #include "mirror/retries.h"
 #include "mirror/slow_opens.h"
@@ -83,6 +84,13 @@ class OpenPipeline {
   void lock(Task task, UniqueFd fd);
   void park(Task task, LockRequest wanted);
   void granted(Task task, LockOutcome outcome);
+  bool take_lock_files(Task& task, std::shared_ptr<OpenFile>& file);
+  void wait_for_lock_file(Task task, std::vector<Inode::Name> names, const std::string& path);
+  void lock_file_wait_ended(Task task, LockFileWaits::End end);
+  Status take_lock_file_of_new(const InodePtr& parent, const char* name, const Caller& caller, LockFileHold& hold);
+  [[nodiscard]] bool wants_lock_file(const Hold& hold) const;
+  void lock_file_refused(const Inode& parent, const char* name, pid_t process, const Error& error);
+  Status take_lock_files_for(const Inode& inode, const Caller& caller, LockFileHold& hold);
   void finish(Task task, std::shared_ptr<OpenFile> file);
   [[nodiscard]] bool leads_here(pid_t tid, const InodePtr& inode, LockMode mode, const struct stat& st);
   [[nodiscard]] bool is_at(const Inode::Name& name, const struct stat& st) const;
@@ -92,7 +100,7 @@ class OpenPipeline {
   // `unlocked`: why, if it has no lock although the filter selected it.
   void note_granted(OpenFile& file, const FilterDecision& decision, std::string_view unlocked, Duration waited);
   struct Creation;
-  [[nodiscard]] BeforeVisible locker(const Creation& creation, Hold& hold);
+  [[nodiscard]] BeforeVisible locker(const Creation& creation, Hold& hold, LockFileHold& lock_files);
   Result<UniqueFd> make(const Creation& creation);
   Result<UniqueFd> make_or_open(const Creation& creation);
   struct Truncation;

@@ -3,6 +3,7 @@
 #include <optional>
 #include <string_view>
 
+#include "lock/lock_file_backoff.h"
 #include "mirror/events.h"
 #include "mirror/open_pipeline.h"
 
@@ -22,6 +23,9 @@ struct OpenPipeline::Task {
   UniqueFd spare{};             // the open file description again, if it may come to be opened without a lock
   std::string_view unlocked{};  // why it is opened without a lock that it should have
   Duration waited{};
+  // Of a wait for somebody else's lock file.
+  bool waited_for_lock_file = false;
+  LockFileBackoff backoff{};
 
   [[nodiscard]] LockMode mode() const { return lock_mode_for_open(flags); }
   [[nodiscard]] Subject subject(const Core& core) const { return {core, *inode, mode(), process}; }

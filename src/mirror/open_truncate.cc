@@ -51,7 +51,7 @@ struct OpenPipeline::Truncation {
 void OpenPipeline::truncate(std::shared_ptr<Request> request, const InodePtr& inode, off_t size,
                             std::function<void(Status)> answer) {
   auto truncation = std::make_shared<Truncation>();
-  truncation->caller = request->caller();
+  truncation->caller = core_.lock_files != nullptr ? request->maker_unasked() : request->caller();
   truncation->tid = request->tid();
   truncation->process = process_of(request->tid());
   truncation->inode = inode;
@@ -99,11 +99,15 @@ void OpenPipeline::say_waiting(Truncation& truncation) const {
 // if the name leads to another file by now: truncate(2) then looks again, as open(2) does.
 Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
   Hold hold;
+  LockFileHold lock_files;
   if (auto opened = open_for(truncation, may_wait); !opened) return opened;
   if (truncation.decision.selected) {
     const auto joining = may_wait == MayWait::kYes ? Joining::kYes : Joining::kNo;
     if (auto taken = take_lock(truncation.fd.get(), LockMode::kExclusive, truncation.process, hold, joining); !taken)
       return taken;
+    if (hold.valid()) {
+      if (auto taken = take_lock_files_for(*truncation.inode, truncation.caller, lock_files); !taken) return taken;
+    }
     const Duration waited = now() - truncation.started;
     if (hold.valid()) {
       log_lock(truncation.subject(core_), waited);
@@ -115,6 +119,7 @@ Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
   }
   const TimePoint locked = now();
   Status done = cut(truncation, truncation.fd.get());
+  lock_files.reset();
   if (hold.valid()) {
     hold.reset();
     log_unlock(truncation.subject(core_), now() - locked);

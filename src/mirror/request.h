@@ -37,6 +37,10 @@ class Request {
   // whether a set-group-id bit may stay on what is made in a directory that hands down its group.
   [[nodiscard]] Caller maker(mode_t mode) const;
 
+  // The caller as the maker of something about which the kernel has not been asked, so that their own rights decide:
+  // with all supplementary groups, and the umask, which not every request brings along. Reads /proc/TID/status.
+  [[nodiscard]] Caller maker_unasked() const;
+
   // Each answers. A result other than 0 means that the kernel did not take the answer (ENOENT: the request is gone).
   int error(int code) { return fuse_reply_err(take(), code); }
   int ok() { return fuse_reply_err(take(), 0); }
@@ -56,6 +60,7 @@ class Request {
   int position(off_t offset) { return fuse_reply_lseek(take(), offset); }
 
  private:
+  void add_groups(Caller& made_by) const;
   fuse_req_t take() { return std::exchange(request_, nullptr); }
   fuse_req_t request_;
 };

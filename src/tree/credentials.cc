@@ -90,7 +90,7 @@ bool raise_maker_rights() {
 }  // namespace
 
 CallerScope::CallerScope(const Caller& caller, Rights rights) {
-  if (rights == Rights::kMaker) use_umask(caller.umask & 07777);
+  if (rights != Rights::kPlain) use_umask(caller.umask & 07777);
   if (!privileged()) return;
   if (!caller.groups.empty() && !groups_are_fixed()) {
     groups_ = ::syscall(SYS_setgroups, caller.groups.size(), caller.groups.data()) == 0;

@@ -19,11 +19,12 @@ struct Caller {
 // Lets the calling thread act in file systems as a client for a scope: fsuid, fsgid, umask and, if given, supplementary
 // groups, all of this thread alone (raw system calls: glibc's wrappers change the whole process). While it lasts the
 // thread has a plain user's rights; kMaker puts back CAP_DAC_OVERRIDE and CAP_MKNOD, for making what the kernel has
-// already allowed the client to make. Always returns to the daemon's own identity; if that fails the process ends,
-// since it would act with wrong rights from then on. A daemon without privileges stays who it is.
+// already allowed the client to make, and kPlainMaker does not, for making what the kernel has not been asked about;
+// only these two use the umask. Always returns to the daemon's own identity; if that fails the process ends, since it
+// would act with wrong rights from then on. A daemon without privileges stays who it is.
 class CallerScope {
  public:
-  enum class Rights { kPlain, kMaker };
+  enum class Rights { kPlain, kPlainMaker, kMaker };
   CallerScope(const Caller& caller, Rights rights);
   ~CallerScope();
   CallerScope(const CallerScope&) = delete;

@@ -24,6 +24,7 @@
 //   lease.h           a lease on a source file, which keeps open(2) itself waiting
 //   source_lock.h     the locks of a source file as others see them; ForeignLock, which the test itself holds
 //   log_reader.h      the daemon's log while it is being written
+//   lockfile.h        what tests of lock files need
 //   lockless_fs.h     a file system without locks
 //   connection.h      the mount table, and aborting FUSE connections
 //   tracer.h          strace(1) attached to the daemon

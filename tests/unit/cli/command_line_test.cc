@@ -220,12 +220,33 @@ TEST(UsageErrorTest, ValueErrorNamesOptionAndValue) {
 }
 
 // git's convention: milliseconds, 0 to try once, -1 for ever.
+TEST(CommandLineTest, LockIsASumOfWordsInAnyOrder) {
+  const std::vector<std::pair<std::string, LockKind>> sums{{"flock", LockKind::kFlock},
+                                                           {"ofd", LockKind::kOfd},
+                                                           {"flock+ofd", LockKind::kFlockAndOfd},
+                                                           {"ofd+flock", LockKind::kFlockAndOfd}};
+  for (const auto& [words, kind] : sums) {
+    for (const std::string& value : {words, words + "+lockfile", "lockfile+" + words}) {
+      const MirrorConfig mirror = parse_list("lock=" + value).mirror;
+      EXPECT_EQ(mirror.lock, kind) << value;
+      EXPECT_EQ(mirror.lockfile, value != words) << value;
+    }
+  }
+  EXPECT_EQ(parse_list("lock=flock+lockfile+ofd").mirror.lock, LockKind::kFlockAndOfd);
+  for (const std::string value :
+       {"", "+", "flock+", "+flock", "flock++ofd", "flock+flock", "lockfile", "lockfile+lockfile",
+        "lockfile+flock+lockfile", "flock+lock", "Flock", "flock +ofd"}) {
+    EXPECT_NE(complaint({"--lock=" + value}), "") << value;
+  }
+}
+
 TEST(CommandLineTest, PoliciesOfLocking) {
   EXPECT_EQ(parse_list("lock=ofd").mirror.lock, LockKind::kOfd);
   EXPECT_EQ(parse_list("lock=flock+ofd").mirror.lock, LockKind::kFlockAndOfd);
   EXPECT_EQ(parse_list("lock=ofd,lock=flock").mirror.lock, LockKind::kFlock);
   EXPECT_EQ(parse_list("reopen=wait").mirror.reopen, Reopen::kWait);
   EXPECT_EQ(parse_list("reopen=wait,reopen=join").mirror.reopen, Reopen::kJoin);
+  EXPECT_FALSE(parse_list("lock=flock+lockfile,lock=flock").mirror.lockfile);
   EXPECT_EQ(parse_list("timeout=250").mirror.timeout, milliseconds(250));
   EXPECT_EQ(parse_list("timeout=2s").mirror.timeout, milliseconds(2000));
   EXPECT_EQ(parse_list("timeout=5min").mirror.timeout, milliseconds(300'000));
@@ -247,8 +268,10 @@ TEST(UsageErrorTest, EachKindOfValueIsChecked) {
   EXPECT_THAT(complaint({"--timeout=2h"}), HasSubstr("option 'timeout': '2h' is not a time"));
   EXPECT_EQ(complaint({"--on-timeout=wait"}), "option 'on_timeout': 'wait' is neither fail nor unlocked");
   EXPECT_EQ(complaint({"--on-unsupported=no"}), "option 'on_unsupported': 'no' is neither fail nor unlocked");
-  EXPECT_EQ(complaint({"--lock=posix"}), "option 'lock': 'posix' is none of flock, ofd, flock+ofd");
   EXPECT_EQ(complaint({"--reopen=no"}), "option 'reopen': 'no' is neither join nor wait");
+  EXPECT_EQ(complaint({"--lock=posix"}),
+            "option 'lock': 'posix' is none of flock, ofd, flock+ofd, with +lockfile or without");
+  EXPECT_EQ(complaint({"--lock=lockfile"}), "option 'lock': 'lockfile' is no lock by itself (try flock+lockfile)");
   EXPECT_EQ(complaint({"--nonblock=yes"}), "option 'nonblock': 'yes' is neither wait nor try");
   EXPECT_THAT(complaint({"--hold-warn=-1"}), HasSubstr("option 'hold_warn': '-1' is not a time"));
   EXPECT_THAT(complaint({"--stop-timeout=1h"}), HasSubstr("option 'stop_timeout': '1h' is not a time"));

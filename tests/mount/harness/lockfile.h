@@ -1,0 +1,15 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace flockfs::test {
+
+// Covers /run/flockfs, where mirrors keep the records of their lock files, with a file system of this test's own.
+void cover_record_directory();
+
+// There is no such name any more, or soon is not: RELEASE follows close(2).
+[[nodiscard]] ::testing::AssertionResult goes_away(const std::string& path);
+
+}  // namespace flockfs::test
