@@ -19,6 +19,7 @@
 namespace flockfs {
 
 class BlockingPool;
+class LockSupport;
 class SignalProbe;
 class OpenPipeline;
 class ReleaseDesk;
@@ -54,6 +55,7 @@ struct Core {
   fuse_session* session = nullptr;
   BlockingPool* pool = nullptr;
   SignalProbe* signals = nullptr;
+  LockSupport* lock_support = nullptr;
   OpenPipeline* opens = nullptr;
   ReleaseDesk* releases = nullptr;
   Workers* workers = nullptr;

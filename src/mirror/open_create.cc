@@ -60,6 +60,7 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
   file->opener = process_of(tid);
   FilterDecision decision;
   if (!core_.filter.selects_everything()) decision = core_.filter.decide(core_.inodes.path_in(*parent, name));
+  if (decision.selected) core_.lock_support->meet(parent->mount());
   const Links links = parent->mount().fuse ? Links::kOtherInode : Links::kSameInode;
   int lock_error = 0;
   const auto take = [&](int fd) {
@@ -129,6 +130,7 @@ void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_
     request.error(fd.error().code);
     return;
   }
+  core_.lock_support->meet(parent->mount());
   if (auto taken = take_lock(fd->get(), lock_mode_for_open(flags), file->opener, file->hold); !taken) {
     log_error("lock", core_.inodes.path_in(*parent, "(unnamed)"), taken.error());
     request.error(taken.error().code);
