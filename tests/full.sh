@@ -7,6 +7,7 @@
 #   lint/tidy                                      the analyzer's usual depth; CI less (.ci/lint)
 #   CloseThenTryTest                               100,000 opens; CI 1,000
 #   HundredsOfWaitingOpensHarmNobody               1,000 waiting opens; CI 400
+#   NoThreadsTest                                  1,000 waits for 1,000 files without a thread; CI 100
 #   the mount tests                                20 times in a row, and once with every core busy; CI once
 #   fresh Debian 12 and 13 (.ci/fresh-install)     demonstration, installation, mount(8), all builds; CI not at all
 #

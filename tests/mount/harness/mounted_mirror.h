@@ -26,6 +26,7 @@
 //   log_reader.h      the daemon's log while it is being written
 //   lockless_fs.h     a file system without locks
 //   one_lock_fs.h     a file system where flock and record locks exclude each other
+//   pids_limit.h      a limit for the threads of the daemon
 //   connection.h      the mount table, and aborting FUSE connections
 //   tracer.h          strace(1) attached to the daemon
 //   guardian.h        the process that cleans up when a test hangs or dies
