@@ -24,6 +24,7 @@
 //   source_lock.h     the locks of a source file as others see them; ForeignLock, which the test itself holds
 //   record_lock.h     the same for record locks (fcntl)
 //   log_reader.h      the daemon's log while it is being written
+//   sections.h        who is inside which critical section, as the processes themselves see it
 //   lockless_fs.h     a file system without locks
 //   one_lock_fs.h     a file system where flock and record locks exclude each other
 //   pids_limit.h      a limit for the threads of the daemon
