@@ -10,11 +10,10 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <optional>
 #include <string>
 #include <tuple>
+#include <vector>
 
-#include "harness/crowd.h"
 #include "harness/lease.h"
 #include "harness/mirror_test.h"
 
@@ -194,22 +193,20 @@ class CloseThenTryTest : public MirrorTest, public ::testing::WithParamInterface
   void SetUp() override {
     write_file(source("f"), std::string(4096, 'x'));
     mount({.options = {"timeout=0", "log_level=warning"}, .test_deadline = Millis(1'000'000)});
-    if (std::get<1>(GetParam()) == Machine::kBusy) busy_.emplace(2 * static_cast<int>(::get_nprocs()), burn);
+    const int burners = std::get<1>(GetParam()) == Machine::kBusy ? 2 * ::get_nprocs() : 0;
+    for (int i = 0; i < burners; ++i) busy_.emplace_back([](Peer&) { burn(); });
   }
   void TearDown() override {
-    if (!busy_) return;
-    EXPECT_EQ(busy_->finished(), 0) << "the machine was not busy all the time";
-    busy_->signal(SIGKILL);
-    EXPECT_TRUE(busy_->all_gone());
+    for (Child& burner : busy_) EXPECT_TRUE(burner.silent()) << "the machine was not busy all the time";
   }
 
  private:
-  static int burn(int /*index*/) {
+  [[noreturn]] static void burn() {
     for (std::atomic<unsigned> turn = 0;; ++turn) {
     }
   }
 
-  std::optional<Crowd> busy_;
+  std::vector<Child> busy_;
 };
 std::string close_then_try_name(const ::testing::TestParamInfo<CloseThenTryTest::ParamType>& info) {
   return std::string(std::get<0>(info.param) == Passthrough::kAuto ? "Passthrough" : "NoPassthrough") +
