@@ -20,9 +20,9 @@
 #include <cstdlib>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "harness/connection.h"
-#include "harness/crowd.h"
 #include "harness/mirror_test.h"
 #include "harness/record_lock.h"
 #include "harness/sections.h"
@@ -51,7 +51,7 @@ class Patience {
   static void set(const itimerval& timer) { ::setitimer(ITIMER_REAL, &timer, nullptr); }
 };
 
-// One of the processes. run() returns 0 or an errno; what is wrong it says on standard error first.
+// One of the processes. Whatever is wrong ends it with a failure.
 class Actor {
  public:
   Actor(Sections& sections, std::string directory, bool on_mirror, unsigned seed, int index)
@@ -61,19 +61,18 @@ class Actor {
         index_(index),
         random_(seed + static_cast<unsigned>(index) * 7919) {}
 
-  int run(Millis time) {
+  void run(Millis time) {
     struct sigaction alarm {};
     alarm.sa_handler = [](int) {};
     ::sigaction(SIGALRM, &alarm, nullptr);
     const Stopwatch watch;
-    for (; watch.elapsed() < time && error_ == 0; ++turn_) {
+    for (; watch.elapsed() < time && !::testing::Test::HasFailure(); ++turn_) {
       if (on_mirror_) {
         act_on_the_mirror();
       } else {
         act_on_the_source();
       }
     }
-    return error_;
   }
 
  private:
@@ -82,16 +81,12 @@ class Actor {
   [[nodiscard]] std::string path() { return directory_ + "/" + name_of(dice(kFiles)); }
   [[nodiscard]] Millis patience() { return Millis(dice(10) == 0 ? 1 + dice(20) : 2000); }
 
-  void wrong(const std::string& what) {
-    std::fprintf(stderr, "soak: process %d, turn %d: %s\n", index_, turn_, what.c_str());
-    error_ = EBADMSG;
-  }
+  void wrong(const std::string& what) { ADD_FAILURE() << "process " << index_ << ", turn " << turn_ << ": " << what; }
   void check(bool good, const char* what) {
     if (!good) wrong(what);
   }
 
-  // --- on the mirror: the open is the lock, of both kinds
-
+  // On the mirror: the open is the lock, of both kinds.
   void act_on_the_mirror() {
     switch (dice(24)) {
       case 0:
@@ -185,7 +180,7 @@ class Actor {
     if (child == 0) {
       ::usleep(dice(2000));
       leave_both(file, writes);
-      ::_exit(error_ == 0 ? 0 : 1);
+      ::_exit(::testing::Test::HasFailure() ? 1 : 0);
     }
     fd.reset();
     int status = 0;
@@ -225,7 +220,8 @@ class Actor {
     const pid_t victim = ::fork();
     if (victim == 0) {
       const int fd = ::open(file.c_str(), flags, 0644);
-      if (fd >= 0 && dice(2) == 0) (void)!::read(fd, &error_, 1);
+      char byte = 0;
+      if (fd >= 0 && dice(2) == 0) (void)!::read(fd, &byte, 1);
       for (;;) ::pause();
     }
     ::usleep(dice(5000));
@@ -248,8 +244,7 @@ class Actor {
     leave_both(file, true);
   }
 
-  // --- on the source: the lock is a call, of one kind; writers take both
-
+  // On the source: the lock is a call, of one kind; writers take both.
   void act_on_the_source() {
     if (dice(20) == 0) return replace_locked();
     const UniqueFd fd(::open(path().c_str(), O_RDWR | O_CLOEXEC));
@@ -298,8 +293,7 @@ class Actor {
     check(::rename(aside.c_str(), path().c_str()) == 0, "rename on the source");
   }
 
-  // --- what is in the files: one letter, over and over
-
+  // What is in the files: one letter, over and over.
   void write_contents(int fd) {
     const std::string text(1 + dice(9000), static_cast<char>('a' + dice(26)));
     check(::ftruncate(fd, 0) == 0 && ::lseek(fd, 0, SEEK_SET) == 0, "ftruncate");
@@ -334,7 +328,6 @@ class Actor {
   const int index_;
   std::mt19937_64 random_;
   int turn_ = 0;
-  int error_ = 0;
 };
 
 class SoakTest : public PassthroughTest {
@@ -364,11 +357,13 @@ TEST_P(SoakTest, NobodyIsInsideWithAnotherAndNothingRemains) {
   std::fflush(stdout);
 
   Sections sections;
-  Crowd crowd(kOnTheMirror + kOnTheSource, [&](int index) {
+  std::vector<Child> actors;
+  for (int index = 0; index < kOnTheMirror + kOnTheSource; ++index) {
     const bool on_mirror = index < kOnTheMirror;
-    return Actor(sections, on_mirror ? mnt() : source(), on_mirror, chosen, index).run(duration());
-  });
-  EXPECT_TRUE(crowd.all_succeed(duration() + kPatience * 4));
+    const std::string directory = on_mirror ? mnt() : source();
+    actors.emplace_back([&](Peer&) { Actor(sections, directory, on_mirror, chosen, index).run(duration()); });
+  }
+  for (Child& actor : actors) EXPECT_TRUE(actor.ends_well(duration() + kPatience * 4));
   std::printf("soak: %llu times inside alone, %llu times with others\n",
               static_cast<unsigned long long>(sections.entered(true)),
               static_cast<unsigned long long>(sections.entered(false)));
