@@ -3,13 +3,16 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <fstream>
 #include <random>
+#include <string>
 #include <utility>
 
 #include "base/log.h"
@@ -33,9 +36,13 @@ struct OwnFile {
 
 using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
 
-OwnFile unnamed_file(int directory) {
+UniqueFd unnamed_file(int directory) {
+  return UniqueFd(::openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+}
+
+OwnFile unnamed_file_twice(int directory) {
   OwnFile file;
-  file.one = UniqueFd(::openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  file.one = unnamed_file(directory);
   if (file.one) file.other = UniqueFd(::open(ProcFdPath(file.one.get()).c_str(), O_RDWR | O_CLOEXEC));
   return file;
 }
@@ -74,6 +81,16 @@ bool emulates_flock(int directory) {
   struct statfs fs {};
   if (::fstatfs(directory, &fs) != 0) return false;
   return std::ranges::find(kEmulating, static_cast<std::uint32_t>(fs.f_type)) != kEmulating.end();
+}
+
+// In a mirror of flockfs the second open for writing would wait for the first one for ever.
+bool is_mirror(dev_t device) {
+  const std::string number = " " + std::to_string(major(device)) + ":" + std::to_string(minor(device)) + " ";
+  std::ifstream mounts("/proc/self/mountinfo");
+  for (std::string line; std::getline(mounts, line);) {
+    if (line.find(number) != std::string::npos && line.find(" - fuse.flockfs ") != std::string::npos) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -119,7 +136,7 @@ Status LockSupport::ask(const SourceMount& mount, bool others_files) {
   const int directory = mount.dir.get();
   if (directory < 0) return {};  // a single file, mounted
   choose_kind(mount);
-  UniqueFd fd = unnamed_file(directory).one;
+  UniqueFd fd = unnamed_file(directory);
   if (!fd && others_files) fd = file_that_is_there(directory);
   if (!fd) return {};
   const int error = locker_->try_lock(fd.get(), LockMode::kShared);
@@ -134,7 +151,8 @@ Status LockSupport::ask(const SourceMount& mount, bool others_files) {
 void LockSupport::choose_kind(const SourceMount& mount) {
   if (pair_ == nullptr) return;
   const int directory = mount.dir.get();
-  OwnFile own = unnamed_file(directory);
+  if (mount.fuse && is_mirror(mount.dev)) return;
+  OwnFile own = unnamed_file_twice(directory);
   if (!own.other) own = named_file(directory);
   struct stat st {};
   if (::fstat(directory, &st) != 0) return;

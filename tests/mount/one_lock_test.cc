@@ -103,5 +103,15 @@ TEST_F(OneLockTest, OpensWaitForEitherKind) {
   end();
 }
 
+// Each file of ours is locked there from the start, by ourselves.
+TEST_F(OneLockTest, MirrorOfAMirrorIsNotAskedAndDoesNotHang) {
+  write_file(source("f"), "contents");
+  mount({.options = {"lock=flock+ofd"}});
+  const std::string outer = folder("outer");
+  MountedMirror second(mnt(), outer, folder("outer-scratch"), {.options = {"lock=flock+ofd"}});
+  EXPECT_TRUE(in_child([&] { EXPECT_EQ(read_file(outer + "/f"), "contents"); }));
+  second.stop();
+}
+
 }  // namespace
 }  // namespace flockfs::test
