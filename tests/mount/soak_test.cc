@@ -90,6 +90,7 @@ class Actor {
   void act_on_the_mirror() {
     switch (dice(24)) {
       case 0:
+        return truncate_by_path();
       case 1:
         return replace();
       case 2:
@@ -202,7 +203,13 @@ class Actor {
     ::munmap(memory, size);
   }
 
-  // As editors do it.
+  void truncate_by_path() {
+    const Patience limit(patience());
+    if (::truncate(path().c_str(), dice(5000)) == 0) return;
+    if (errno != EAGAIN && errno != EINTR && errno != ENOENT) wrong("truncate: " + errno_name(errno));
+  }
+
+  // As editors do it. What is longer than it was is filled with zeros, so the new one is written, not truncated.
   void replace() {
     const std::string aside = directory_ + "/aside" + std::to_string(index_);
     {
@@ -318,7 +325,9 @@ class Actor {
     check(is_whole(text), "a file is half written");
   }
 
-  static bool is_whole(const std::string& text) {
+  // A truncation that made it longer has put zeros at its end.
+  static bool is_whole(std::string text) {
+    text.resize(text.find_last_not_of('\0') + 1);
     return text.empty() || text.find_first_not_of(text.front()) == std::string::npos;
   }
 
