@@ -29,7 +29,8 @@ test=(libgtest-dev libgmock-dev clang clang-format clang-tidy libclang-rt-dev ni
       gzip perl busybox-static attr acl libcap2-bin e2fsprogs xfsprogs btrfs-progs bindfs util-linux-extra
       python3-whisper graphite-carbon python3-setuptools
       # For their setlock, chpst, lckdo, s6-setlock: without what they recommend none of them starts a service.
-      daemontools runit moreutils s6)
+      daemontools runit moreutils s6
+      ed vim-tiny)
 full=(debootstrap)
 case $what in
   build) ;;
