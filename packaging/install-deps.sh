@@ -27,7 +27,10 @@ packages=(g++ cmake make pkg-config libboost-program-options-dev libspdlog-dev l
 demo=(tar procps util-linux mount python3)
 test=(libgtest-dev libgmock-dev clang clang-format clang-tidy libclang-rt-dev ninja-build git strace gdb rsync cpio zip
       gzip perl busybox-static attr acl libcap2-bin e2fsprogs xfsprogs btrfs-progs bindfs util-linux-extra
-      python3-whisper graphite-carbon python3-setuptools sqlite3)
+      python3-whisper graphite-carbon python3-setuptools sqlite3
+      # For their setlock, chpst, lckdo, s6-setlock: without what they recommend none of them starts a service.
+      daemontools runit moreutils s6
+      ed vim-tiny)
 full=(debootstrap)
 case $what in
   build) ;;

@@ -71,8 +71,8 @@ void append_option(std::string& out, const OptionSpec& option) {
 std::string help_text() {
   std::string text =
       "Usage: flockfs [OPTIONS] SOURCE MOUNTPOINT\n"
-      "Mirror SOURCE at MOUNTPOINT; who opens a file there holds its flock(2) until the\n"
-      "last close: shared for reading, exclusive for writing\n";
+      "Mirror SOURCE at MOUNTPOINT; who opens a file there holds a lock on it until the\n"
+      "last close (flock, or as lock= says): shared for reading, exclusive for writing\n";
   for (const auto& [group, title] : kGroups) {
     text.append("\n").append(title).append("\n");
     for (const OptionSpec& option : option_table()) {

@@ -22,6 +22,7 @@ class BlockingPool;
 class Flocks;
 class HolderProbe;
 class LockFileWaits;
+class LockSupport;
 class SignalProbe;
 class OpenPipeline;
 class RecordLocks;
@@ -59,6 +60,7 @@ struct Core {
   BlockingPool* pool = nullptr;
   SignalProbe* signals = nullptr;
   HolderProbe* holders = nullptr;
+  LockSupport* lock_support = nullptr;
   OpenPipeline* opens = nullptr;
   Flocks* flocks = nullptr;
   RecordLocks* records = nullptr;

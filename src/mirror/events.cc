@@ -93,6 +93,9 @@ void log_lapsed(const Subject& subject, std::string_view reason) {
   if (!log_enabled(LogLevel::kWarning)) return;
   LogLine line = begin("lapsed", subject);
   line.text("reason", reason);
+  end(LogLevel::kWarning, line, subject);
+}
+
 void log_wait_for_lock_file(const Subject& subject, std::string_view path) {
   if (!log_enabled(LogLevel::kInfo)) return;
   LogLine line("wait");

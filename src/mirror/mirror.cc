@@ -13,7 +13,6 @@
 
 #include "base/blocking_pool.h"
 #include "base/log.h"
-#include "lock/file_locker.h"
 #include "lock/foreign_locks.h"
 #include "lock/signal_probe.h"
 #include "mirror/connection.h"
@@ -64,7 +63,7 @@ void use_own_signals() {
 class MountedMirror final : public Mirror {
  public:
   MountedMirror(const MirrorConfig& config, std::unique_ptr<Source> source)
-      : locker_(make_file_locker(config.lock)), core_(config, std::move(source)), slow_(pool_, signals_) {}
+      : lock_support_(config.lock, config.source), core_(config, std::move(source)), slow_(pool_, signals_) {}
   ~MountedMirror() override;
 
   Status start();
@@ -79,7 +78,7 @@ class MountedMirror final : public Mirror {
   std::unique_ptr<LockEngine> make_engine(FileLocker& locker);
 
   SteadyClock clock_;
-  std::unique_ptr<FileLocker> locker_;
+  LockSupport lock_support_;
   ProcSignalProbe signals_;
   ProcForeignLocks foreign_;
   Core core_;
@@ -109,9 +108,9 @@ class MountedMirror final : public Mirror {
 // On an error everything is undone by the destructor.
 Status MountedMirror::start() {
   if (auto root = core_.inodes.open_root(); !root) return root;
-  locks_ = make_engine(*locker_);
+  locks_ = make_engine(lock_support_.locker());
   if (!locks_) return errno_error("cannot start a thread");
-  if (locker_->flock_part() == nullptr) {
+  if (lock_support_.locker().flock_part() == nullptr) {
     flock_locker_ = make_file_locker(LockKind::kFlock);
     flock_engine_ = make_engine(*flock_locker_);
     if (!flock_engine_) return errno_error("cannot start a thread");
@@ -124,11 +123,12 @@ Status MountedMirror::start() {
   core_.pool = &pool_;
   core_.signals = &signals_;
   core_.holders = &holders_;
+  core_.lock_support = &lock_support_;
   core_.flocks = &*flocks_;
   core_.opens = &*opens_;
   core_.releases = &*releases_;
   core_.records = &*records_;
-  if (auto probed = probe_locks(*core_.source, *locker_); !probed) {
+  if (auto probed = lock_support_.probe(core_.source->root_mount()); !probed) {
     if (core_.config.on_unsupported == Otherwise::kFail) return probed;
     log_write(LogLevel::kWarning, LogLine("unsupported")
                                       .quoted("source", core_.config.source)

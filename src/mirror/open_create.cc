@@ -64,6 +64,7 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
   file->opener = process_of(tid);
   FilterDecision decision;
   if (!core_.filter.selects_everything()) decision = core_.filter.decide(core_.inodes.path_in(*parent, name));
+  if (decision.selected) core_.lock_support->meet(parent->mount());
   // The kernel looks just once more, so this second look is for all the others. Where open(2) may wait there is none.
   const bool look_again = second && (flags & O_EXCL) == 0 && !parent->mount().open_may_wait;
   std::optional<Error> lock_file_error;
@@ -148,6 +149,7 @@ void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_
     request.error(fd.error().code);
     return;
   }
+  core_.lock_support->meet(parent->mount());
   if (auto taken = take_lock(fd->get(), lock_mode_for_open(flags), file->opener, file->hold); !taken) {
     log_error("lock", core_.inodes.path_in(*parent, "(unnamed)"), taken.error());
     request.error(taken.error().code);

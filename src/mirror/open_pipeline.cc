@@ -213,6 +213,7 @@ void OpenPipeline::lock(Task task, UniqueFd fd) {
     finish(std::move(task), std::move(file));
     return;
   }
+  core_.lock_support->meet(task.inode->mount());
   LockRequest wanted;
   wanted.file = {task.inode->dev(), task.inode->ino()};
   wanted.mode = task.mode();

@@ -84,7 +84,8 @@ void OpenPipeline::try_again(Task task, LockRequest wanted) {
     timed_out(std::move(trying->task));
   });
   if (started) return;
-  trying->wanted.deadline = now() + kCloseLimit;
+  // No thread for the fence: so long, then, as it might have taken.
+  trying->wanted.deadline = now() + kFenceLimit;
   park(std::move(trying->task), std::move(trying->wanted));
 }
 

@@ -12,6 +12,7 @@
 #include "lock/signal_probe.h"
 #include "mirror/clients.h"
 #include "mirror/events.h"
+#include "mirror/lock_probe.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/release_desk.h"
 #include "mirror/workers.h"
@@ -102,6 +103,7 @@ Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
   LockFileHold lock_files;
   if (auto opened = open_for(truncation, may_wait); !opened) return opened;
   if (truncation.decision.selected) {
+    core_.lock_support->meet(truncation.inode->mount());
     const auto joining = may_wait == MayWait::kYes ? Joining::kYes : Joining::kNo;
     if (auto taken = take_lock(truncation.fd.get(), LockMode::kExclusive, truncation.process, hold, joining); !taken)
       return taken;

@@ -47,9 +47,14 @@ void Retries::remember(pid_t tid, const InodePtr& inode, std::vector<Inode::Name
 bool Retries::take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names, LockMode mode) {
   if (size_ == 0) return false;
   Stale stale;
+  std::vector<Stale> dropped;
   MutexLock lock(mutex_);
   auto entry = stale_.find(tid);
-  if (entry == stale_.end()) return false;
+  if (entry == stale_.end()) {  // what clients never came back for keeps deleted files in being
+    drop_old(dropped);
+    size_ = stale_.size();
+    return false;
+  }
   stale = std::move(entry->second);
   stale_.erase(entry);
   size_ = stale_.size();

@@ -153,7 +153,6 @@ std::unique_ptr<SourceMount> Source::probe_mount(int fd, std::uint64_t mount_id,
     const auto magic = static_cast<std::uint32_t>(fs.f_type);
     mount->remote = !contains(kLocal, magic);
     mount->fuse = magic == kFuseMagic;
-    mount->fuse = magic == kFuseMagic;
     mount->empty = contains(kEmpty, magic);
     mount->stacked = magic == kOverlayMagic;
     mount->open_may_wait = mount->remote || mount->stacked;
@@ -176,6 +175,7 @@ Result<const SourceMount*> Source::mount_of(int fd, std::uint64_t mount_id, dev_
     }
   }
   auto fresh = probe_mount(fd, mount_id, dev, mode);
+  fresh->where = where;
   const bool tell = fresh->empty;
   const SourceMount* mount = nullptr;
   {

@@ -17,6 +17,7 @@ namespace flockfs {
 struct SourceMount {
   std::uint64_t mount_id = 0;  // statx(2) stx_mnt_id of the clone's mount
   dev_t dev = 0;               // of the mount's root; btrfs subvolumes below it have others
+  std::string where;           // the place of its root below SOURCE when it was met: "", "a/b"
   std::uint16_t index = 0;     // small number of this mount, part of each inode's key
   UniqueFd dir;                // the mount's root, O_RDONLY: what open_by_handle_at(2) wants; invalid: no handles here
   bool handles = false;        // files can be found again by handle: no descriptor is kept for an inode

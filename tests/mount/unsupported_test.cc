@@ -1,6 +1,7 @@
 // DESIGN 1.8: file systems without locks.
 
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "harness/faults.h"
 #include "harness/lockless_fs.h"
 #include "harness/mirror_test.h"
+#include "harness/watcher.h"
 
 namespace flockfs::test {
 namespace {
@@ -62,6 +64,27 @@ TEST_P(UnsupportedTest, UnlockedMountsItAndSaysSoForEachOpen) {
   EXPECT_TRUE(log().wait_for_count({.event = "unlocked", .path = source("f"), .reason = "unsupported"}, 2));
   EXPECT_TRUE(log().wait_for_count({.event = "unlocked", .path = source("new"), .reason = "unsupported"}, 1));
   EXPECT_EQ(log().count({.event = "lock"}), 0u);
+}
+
+// Each file system is asked by itself, when the first of its files is to be locked.
+TEST_P(UnsupportedTest, FileSystemBelowIsNamedOnce) {
+  write_file(source("f"), "contents");
+  make_dir(source("sub"));
+  ASSERT_EQ(mount_tmpfs(source("sub")), 0);
+  write_file(source("sub/f"), "contents");
+  mount(without_flock({"on_unsupported=unlocked"}));
+  EXPECT_EQ(log().count({.event = "unsupported", .path = source("sub")}), 0u);
+  EXPECT_TRUE(in_child([&] {
+    EXPECT_EQ(read_file(mnt("sub/f")), "contents");
+    EXPECT_EQ(open_error(mnt("sub/new"), O_RDWR | O_CREAT | O_EXCL), 0);
+  }));
+  const auto said = log().wait_for({.event = "unsupported", .path = source("sub")});
+  ASSERT_TRUE(said) << log().text();
+  EXPECT_EQ(said->get("reason"), "No locks available");
+  EXPECT_TRUE(log().wait_for_count({.event = "unlocked", .reason = "unsupported"}, 2));
+  EXPECT_EQ(log().count({.event = "unsupported", .path = source("sub")}), 1u);
+  unmount();
+  ::umount2(source("sub").c_str(), MNT_DETACH);
 }
 
 class SubmountTest : public UnsupportedTest {

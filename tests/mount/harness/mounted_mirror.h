@@ -23,9 +23,13 @@
 //   files.h           small file helpers, TempTree
 //   lease.h           a lease on a source file, which keeps open(2) itself waiting
 //   source_lock.h     the locks of a source file as others see them; ForeignLock, which the test itself holds
+//   record_lock.h     the same for record locks (fcntl)
 //   log_reader.h      the daemon's log while it is being written
 //   lockfile.h        what tests of lock files need
+//   sections.h        who is inside which critical section, as the processes themselves see it
 //   lockless_fs.h     a file system without locks
+//   one_lock_fs.h     a file system where flock and record locks exclude each other
+//   pids_limit.h      a limit for the threads of the daemon
 //   connection.h      the mount table, and aborting FUSE connections
 //   tracer.h          strace(1) attached to the daemon
 //   guardian.h        the process that cleans up when a test hangs or dies
