@@ -7,7 +7,9 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string_view>
 
 #include "base/unique_fd.h"
@@ -26,7 +28,36 @@ std::string read_proc(const char* path) {
   return got > 0 ? std::string(bytes.data(), static_cast<std::size_t>(got)) : std::string{};
 }
 
+// Time that a thread has run (Documentation/scheduler/sched-stats.rst: the first number of schedstat).
+std::optional<std::uint64_t> run_time_of(pid_t tid) {
+  char path[48];
+  std::snprintf(path, sizeof path, "/proc/%d/schedstat", tid);
+  const std::string text = read_proc(path);
+  std::uint64_t run_ns = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), run_ns);
+  if (error != std::errc{} || stop == text.data()) return std::nullopt;
+  return run_ns;
+}
+
+// What taking an answer in costs at most, with a margin: measured 2 to 5 µs from the wake-up to the new size.
+constexpr std::uint64_t kTakingInNs = 100'000;
+
 }  // namespace
+
+AnsweredCall::AnsweredCall(pid_t tid, long number) : tid_(tid), number_(number), run_ns_(run_time_of(tid)) {}
+
+bool AnsweredCall::taken_in() const {
+  if (tid_ <= 0) return true;
+  const auto run_ns = run_time_of(tid_);
+  if (!run_ns) return run_ns_.has_value();  // gone; else the kernel does not tell
+  if (run_ns_ && *run_ns > *run_ns_ + kTakingInNs) return true;
+  char path[48];
+  std::snprintf(path, sizeof path, "/proc/%d/syscall", tid_);
+  const std::string text = read_proc(path);  // "running", or the number of the call that it sleeps in
+  long number = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc{} && stop != text.data() && number != number_;
+}
 
 pid_t process_of(pid_t tid) {
   if (tid <= 0) return 0;

@@ -2,6 +2,8 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 namespace flockfs {
@@ -16,5 +18,21 @@ namespace flockfs {
 
 // The process's command name for the log; empty if it is gone.
 [[nodiscard]] std::string command_of(pid_t process);
+
+// A system call of a client at the moment before it is answered, to tell later whether the client's kernel code has
+// taken the answer in. Reads /proc.
+class AnsweredCall {
+ public:
+  // The thread sleeps in the call: it is to be asked before the answer.
+  AnsweredCall(pid_t tid, long number);
+  // Whether it certainly has: the thread is in another call or gone, or has run for longer than that takes. On a busy
+  // machine an answered thread may not run for a long time.
+  [[nodiscard]] bool taken_in() const;
+
+ private:
+  pid_t tid_;
+  long number_;
+  std::optional<std::uint64_t> run_ns_;
+};
 
 }  // namespace flockfs

@@ -37,7 +37,7 @@ class OpenPipeline::Parked final : public LockWaiter {
         task_(std::move(task)) {
     pipeline_.waiting_.add(*inode_);
   }
-  ~Parked() override { pipeline_.waiting_.remove(*inode_); }
+  ~Parked() override = default;
   Parked(const Parked&) = delete;
   Parked& operator=(const Parked&) = delete;
 
@@ -55,6 +55,7 @@ class OpenPipeline::Parked final : public LockWaiter {
 
   void on_outcome(LockOutcome outcome) override {
     fuse_req_interrupt_func(task_.request.native(), nullptr, nullptr);
+    pipeline_.waiting_.remove(*inode_);  // before the answer: what the client does next must not find itself waiting
     pipeline_.core_.counters.wait_ended(outcome.waited);
     pipeline_.granted(std::move(task_), std::move(outcome));
   }
@@ -286,6 +287,14 @@ void OpenPipeline::granted(Task task, LockOutcome outcome) {
 
 // REQUIRES: the lock, if one is wanted, is held: from here on the file is as its last holder left it.
 void OpenPipeline::finish(Task task, std::shared_ptr<OpenFile> file) {
+  if (truncating_.any(*task.inode)) {
+    finish_after_truncation(std::move(task), std::move(file));
+  } else {
+    finish_now(std::move(task), std::move(file));
+  }
+}
+
+void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
   file->slot = std::move(task.slot);
   file->inode = task.inode;
   file->flags = task.flags;

@@ -8,14 +8,16 @@
 
 #include "lock/lock_engine.h"
 #include "mirror/core.h"
+#include "mirror/inode_counts.h"
 #include "mirror/lock_file_waits.h"
 #include "mirror/request.h"
 #include "mirror/retries.h"
 #include "mirror/slow_opens.h"
-#include "mirror/waiting_opens.h"
 #include "tree/make.h"
 
 namespace flockfs {
+
+class AnsweredCall;
 
 // The way of every open: the source's file without O_TRUNC; its lock, tried or waited for; is it still the file of that
 // name; truncation if asked; what the kernel must forget; the answer. Nothing happens before the lock is held, and no
@@ -92,6 +94,8 @@ class OpenPipeline {
   void lock_file_refused(const Inode& parent, const char* name, pid_t process, const Error& error);
   Status take_lock_files_for(const Inode& inode, const Caller& caller, LockFileHold& hold);
   void finish(Task task, std::shared_ptr<OpenFile> file);
+  void finish_after_truncation(Task task, std::shared_ptr<OpenFile> file);
+  void finish_now(Task task, std::shared_ptr<OpenFile> file);
   [[nodiscard]] bool leads_here(pid_t tid, const InodePtr& inode, LockMode mode, const struct stat& st);
   [[nodiscard]] bool is_at(const Inode::Name& name, const struct stat& st) const;
   void answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st);
@@ -108,6 +112,8 @@ class OpenPipeline {
   Status truncate_patiently(Truncation& truncation);
   void say_waiting(Truncation& truncation) const;
   Status try_truncate(Truncation& truncation, MayWait may_wait);
+  void answer_truncation(const std::shared_ptr<Truncation>& truncation, Status done);
+  void let_go(Truncation& truncation, const AnsweredCall& call);
   Status cut(const Truncation& truncation, int fd);
   Status open_for(Truncation& truncation, MayWait may_wait);
   Status open_slowly_for(Truncation& truncation);
@@ -120,7 +126,8 @@ class OpenPipeline {
   LockEngine& locks_;
   SlowOpens& slow_;
   Retries retries_;
-  WaitingOpens waiting_;
+  InodeCounts waiting_;     // opens that wait
+  InodeCounts truncating_;  // truncations by path whose clients have not taken the answer in
 };
 
 }  // namespace flockfs

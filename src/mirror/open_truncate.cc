@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -14,6 +15,7 @@
 #include "mirror/events.h"
 #include "mirror/lock_probe.h"
 #include "mirror/open_pipeline.h"
+#include "mirror/open_task.h"
 #include "mirror/release_desk.h"
 #include "mirror/workers.h"
 
@@ -28,6 +30,9 @@ constexpr auto kCloseLook = std::chrono::milliseconds(1);
 // How long a holder outside is waited for: the kernel keeps others from writing meanwhile.
 constexpr auto kOutsideLimit = std::chrono::seconds(5);
 constexpr auto kOutsideLook = std::chrono::milliseconds(10);
+// How long the lock is kept for a client that does not come to run after its answer.
+constexpr auto kTakingInLimit = std::chrono::seconds(1);
+constexpr auto kTakingInLook = std::chrono::microseconds(200);
 
 TimePoint now() { return SteadyClock().now(); }
 
@@ -45,6 +50,9 @@ struct OpenPipeline::Truncation {
   FilterDecision decision;
   UniqueFd fd;           // the file for this truncation alone, once it is open
   bool waiting = false;  // the log has been told
+  Hold hold;             // until the client has taken the answer in
+  LockFileHold lock_files;
+  TimePoint locked;
 
   [[nodiscard]] Subject subject(const Core& core) const { return {core, *inode, LockMode::kExclusive, process}; }
 };
@@ -59,15 +67,58 @@ void OpenPipeline::truncate(std::shared_ptr<Request> request, const InodePtr& in
   truncation->size = size;
   truncation->started = now();
   truncation->decision = decide(*inode);
-  Status done = try_truncate(*truncation, MayWait::kNo);
-  if (done || done.error().code != EAGAIN) {
-    answer(std::move(done));
-    return;
-  }
   truncation->request = std::move(request);
   truncation->answer = std::move(answer);
-  if (!core_.pool->run([this, truncation] { truncation->answer(truncate_patiently(*truncation)); }))
-    truncation->answer(Error{EAGAIN, {}});
+  truncating_.add(*inode);
+  Status done = try_truncate(*truncation, MayWait::kNo);
+  const bool patiently = !done && done.error().code == EAGAIN && core_.pool->run([this, truncation] {
+    answer_truncation(truncation, truncate_patiently(*truncation));
+  });
+  if (!patiently) answer_truncation(truncation, std::move(done));
+}
+
+void OpenPipeline::answer_truncation(const std::shared_ptr<Truncation>& truncation, Status done) {
+  const AnsweredCall call(truncation->tid, SYS_truncate);
+  std::exchange(truncation->answer, nullptr)(std::move(done));
+  truncation->request.reset();
+  if (!core_.pool->run([this, truncation, call] { let_go(*truncation, call); })) {
+    const AnsweredCall unknown(0, SYS_truncate);
+    let_go(*truncation, unknown);
+  }
+}
+
+// From the request until the client's thread has run again, which on a busy machine may be long after the answer, the
+// kernel takes no size of the inode from any other answer (FUSE_I_SIZE_UNSTABLE in fs/fuse/dir.c, fuse_do_setattr()),
+// and then notes the one of this answer. Whoever opened the file meanwhile would be shown a wrong size. So opens are
+// not answered until then, and the lock of a truncation is kept as long.
+void OpenPipeline::let_go(Truncation& truncation, const AnsweredCall& call) {
+  const TimePoint limit = now() + kTakingInLimit;
+  while (!call.taken_in() && now() < limit && !core_.stopping) std::this_thread::sleep_for(kTakingInLook);
+  truncating_.remove(*truncation.inode);
+  truncation.lock_files.reset();
+  if (!truncation.hold.valid()) return;
+  truncation.hold.reset();
+  log_unlock(truncation.subject(core_), now() - truncation.locked);
+}
+
+// In a thread that may sleep; a truncation that waits gives way to an open.
+void OpenPipeline::finish_after_truncation(Task task, std::shared_ptr<OpenFile> file) {
+  struct Opening {
+    Task task;
+    std::shared_ptr<OpenFile> file;
+  };
+  auto opening = std::make_shared<Opening>(Opening{std::move(task), std::move(file)});
+  const InodePtr inode = opening->task.inode;
+  waiting_.add(*inode);
+  const bool started = core_.pool->run([this, opening, inode] {
+    const TimePoint limit = now() + 2 * kTakingInLimit;
+    while (truncating_.any(*inode) && now() < limit && !core_.stopping) std::this_thread::sleep_for(kTakingInLook);
+    waiting_.remove(*inode);
+    finish_now(std::move(opening->task), std::move(opening->file));
+  });
+  if (started) return;
+  waiting_.remove(*inode);
+  finish_now(std::move(opening->task), std::move(opening->file));
 }
 
 // In a thread that may sleep.
@@ -96,8 +147,8 @@ void OpenPipeline::say_waiting(Truncation& truncation) const {
 }
 
 // EAGAIN if somebody has the lock; a process that has it itself, through this mirror, truncates under its own, which is
-// seen where this may wait. ESTALE
-// if the name leads to another file by now: truncate(2) then looks again, as open(2) does.
+// seen where this may wait. ESTALE if the name leads to another file by now: truncate(2) then looks again, as open(2)
+// does.
 Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
   Hold hold;
   LockFileHold lock_files;
@@ -119,12 +170,16 @@ Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
   } else {
     log_pass(truncation.subject(core_), truncation.decision.reason);
   }
-  const TimePoint locked = now();
+  truncation.locked = now();
   Status done = cut(truncation, truncation.fd.get());
-  lock_files.reset();
-  if (hold.valid()) {
+  if (!hold.valid()) return done;
+  if (done) {
+    truncation.lock_files = std::move(lock_files);
+    truncation.hold = std::move(hold);
+  } else {
+    lock_files.reset();
     hold.reset();
-    log_unlock(truncation.subject(core_), now() - locked);
+    log_unlock(truncation.subject(core_), now() - truncation.locked);
   }
   return done;
 }
@@ -150,6 +205,7 @@ Status OpenPipeline::open_for(Truncation& truncation, MayWait may_wait) {
       truncation.fd = *std::move(fd);
       return {};
     }
+    if (fd.error().code == ESTALE) retries_.remember(truncation.tid, inode, core_.inodes.names(*inode));
     if (fd.error().code != EWOULDBLOCK) return fd.error();
   }
   if (may_wait == MayWait::kNo) return Error{EAGAIN, {}};

@@ -30,6 +30,7 @@ struct SlowOpens::Task {
   std::optional<TimePoint> deadline;
   bool interrupted = false;
   bool arranged = false;  // until then nobody but open() may call it
+  int why_ended = 0;      // the error with which somebody has ended it, its system call included
   int ended_early = 0;    // the error that came before it was arranged
 };
 
@@ -99,8 +100,18 @@ void SlowOpens::give_up(Id id) {
     if (entry == tasks_.end()) return;
     task = entry->second;
   }
+  end(task, EAGAIN);
+}
+
+// First ends the system call, then answers: it need not give in (a hard NFS mount), and the client must not wait for
+// that. Where its thread comes back first, that tells why all the same.
+void SlowOpens::end(const TaskPtr& task, int why) {
+  {
+    MutexLock lock(mutex_);
+    task->why_ended = why;
+  }
   task->point.interrupt();
-  finish(task, {EAGAIN, {}});
+  finish(task, {why, {}});
 }
 
 SlowOpens::TaskPtr SlowOpens::next_to_start() {
@@ -141,6 +152,7 @@ void SlowOpens::finish(const TaskPtr& task, Opened opened) {
   {
     MutexLock lock(mutex_);
     done = std::exchange(task->done, nullptr);
+    if (opened.error == EINTR && task->why_ended != 0) opened.error = task->why_ended;
     tasks_.erase(task->id);
     std::erase(queue_, task);
     if (std::erase(watched_, task) != 0) ended_.notify_all();
@@ -191,10 +203,7 @@ void SlowOpens::watch() {
       say_waiting(task);
       const bool late = task->deadline && SteadyClock().now() >= *task->deadline;
       if (!late && (!interrupted || !probe_.must_end(task->tid))) continue;
-      // First end the system call, then answer: it need not give in (a hard NFS mount), and the client must not wait
-      // for that.
-      task->point.interrupt();
-      finish(task, {late ? ETIMEDOUT : EINTR, {}});
+      end(task, late ? ETIMEDOUT : EINTR);
     }
     MutexLock lock(mutex_);
     std::erase_if(watched_,
@@ -229,10 +238,7 @@ void SlowOpens::stop() {
       }
     }
   }
-  for (const TaskPtr& task : tasks) {
-    task->point.interrupt();
-    finish(task, {ENOTCONN, {}});
-  }
+  for (const TaskPtr& task : tasks) end(task, ENOTCONN);
 }
 
 }  // namespace flockfs

@@ -58,6 +58,7 @@ class SlowOpens {
   void start_watching();
   void watch();
   void say_waiting(const TaskPtr& task);
+  void end(const TaskPtr& task, int why);
   void finish(const TaskPtr& task, Opened opened);
   TaskPtr next_to_start() REQUIRES(mutex_);
   void give_back(const TaskPtr& task) REQUIRES(mutex_);

@@ -7,8 +7,8 @@
 
 namespace flockfs {
 
-// For which inodes opens wait for a lock. Thread-safe.
-class WaitingOpens {
+// How many of something there are of each inode. Thread-safe.
+class InodeCounts {
  public:
   void add(const Inode& inode) {
     MutexLock lock(mutex_);
