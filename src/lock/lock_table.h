@@ -77,7 +77,7 @@ enum class Want : std::uint8_t {
 struct QueuedRequest {
   std::uint64_t wait_id = 0;
   LockMode mode = LockMode::kShared;
-  Owner owner;
+  Owner owner{};
   Want want = Want::kLock;
   LockId holder = 0;      // whose lock that is, for kUpgrade and kRegain
   bool held_off = false;  // for kUpgrade: somebody outside has the file

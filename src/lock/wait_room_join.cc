@@ -19,7 +19,8 @@ Holder* WaitRoom::own_holder(LockRecord& record, pid_t process, const Holding& h
   const std::size_t closed = record.closed_members_of(process);
   const auto holders = record.holders().size();
   if (open + closed == 0) return holders == 1 ? record.holder(record.holders().front().id) : nullptr;
-  if (holding.descriptions < open || (closed > 0 && !holding.mapped)) return nullptr;
+  // Where it maps the file, how many opens that stands for is not to be seen.
+  if (!holding.mapped && (holding.descriptions < open || closed > 0)) return nullptr;
   for (const Holder& holder : record.holders()) {
     if (holder.belongs_to(process)) return record.holder(holder.id);
   }

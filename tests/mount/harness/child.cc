@@ -62,6 +62,7 @@ int failures_so_far() {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(kFailedExit);
   for (const int elder : open_sockets()) ::close(elder);
+  open_sockets().clear();  // the numbers may be those of other files when this child makes one of its own
   const int before = failures_so_far();
   int code = 0;
   try {

@@ -1,0 +1,134 @@
+// DESIGN 1.7: opens that would wait for each other for ever are refused, and no others.
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "harness/mirror_test.h"
+
+namespace flockfs::test {
+namespace {
+
+class DeadlockTest : public PassthroughTest {
+ protected:
+  static constexpr int kMost = 5;
+  void SetUp() override {
+    for (int i = 0; i < kMost; ++i) write_file(source(name(i)), "contents");
+    mount();
+  }
+  static std::string name(int i) { return "f" + std::to_string(i); }
+
+  // Opens one file, says so, and when told opens another; says how that went and keeps what it has until told.
+  Child holder(int first, int flags, int second, int second_flags) {
+    return Child([=, this](Peer& test) {
+      const UniqueFd one = open_file(mnt(name(first)), flags);
+      test.say("has one");
+      test.await("go on");
+      const UniqueFd two(::open(mnt(name(second)).c_str(), second_flags | O_CLOEXEC));
+      test.say(two ? "has both" : std::to_string(errno));
+    });
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Mount, DeadlockTest, BothPassthroughs(), passthrough_name);
+
+TEST_P(DeadlockTest, OpenThatClosesACircleIsRefusedAndTheOthersGoOn) {
+  for (int length = 2; length <= kMost; ++length) {
+    std::vector<Child> all;
+    for (int i = 0; i < length; ++i) all.push_back(holder(i, O_RDWR, (i + 1) % length, O_RDWR));
+    for (Child& one : all) ASSERT_TRUE(one.says("has one"));
+    for (int i = 0; i < length - 1; ++i) {
+      all[static_cast<std::size_t>(i)].say("go on");
+      ASSERT_TRUE(mirror().waits(all[static_cast<std::size_t>(i)].pid()));
+    }
+    all.back().say("go on");
+    EXPECT_TRUE(all.back().says(std::to_string(EDEADLK))) << length;
+    EXPECT_TRUE(all.back().ends_well());
+    for (int i = length - 2; i >= 0; --i) EXPECT_TRUE(all[static_cast<std::size_t>(i)].says("has both")) << i;
+  }
+  EXPECT_GE(log().count({.event = "deadlock"}), 4u);
+}
+
+TEST_P(DeadlockTest, TwoReadersThatBothReopenForWriting) {
+  Child one = holder(0, O_RDONLY, 0, O_RDWR);
+  Child other = holder(0, O_RDONLY, 0, O_RDWR);
+  ASSERT_TRUE(one.says("has one"));
+  ASSERT_TRUE(other.says("has one"));
+  one.say("go on");
+  ASSERT_TRUE(mirror().waits(one.pid()));
+  other.say("go on");
+  EXPECT_TRUE(other.says(std::to_string(EDEADLK)));
+  EXPECT_TRUE(one.says("has both"));
+}
+
+TEST_P(DeadlockTest, ThreadThatRunsMayEndItSoNobodyIsRefused) {
+  Child one = holder(0, O_RDWR, 1, O_RDWR);
+  Child other([&](Peer& test) {
+    UniqueFd held = open_file(mnt(name(1)), O_RDWR);
+    std::thread closing([&] {
+      test.await("close");
+      held.reset();
+    });
+    test.say("has one");
+    const UniqueFd two(::open(mnt(name(0)).c_str(), O_RDWR | O_CLOEXEC));
+    closing.join();
+    test.say(two ? "has both" : std::to_string(errno));
+  });
+  ASSERT_TRUE(one.says("has one"));
+  ASSERT_TRUE(other.says("has one"));
+  ASSERT_TRUE(mirror().waits(other.pid()));
+  one.say("go on");
+  ASSERT_TRUE(mirror().waits(one.pid()));
+  EXPECT_TRUE(eventually([&] { return log().text().find("refused=no") != std::string::npos; }));
+  EXPECT_TRUE(one.silent(Millis(200)));
+  other.say("close");
+  EXPECT_TRUE(one.says("has both"));
+  EXPECT_TRUE(other.says("has both"));
+}
+
+TEST_P(DeadlockTest, WhatAChildHoldsNowIsNoCircleOfTheParent) {
+  Child one = holder(0, O_RDWR, 1, O_RDWR);
+  Child other([&](Peer& test) {
+    UniqueFd held = open_file(mnt(name(1)), O_RDWR);
+    Child keeper([](Peer& parent) { parent.await("close"); });
+    held.reset();
+    test.say("has one");
+    test.await("go on");
+    // Its only thread waits, and what `one` waits for is its child's.
+    const UniqueFd two(::open(mnt(name(0)).c_str(), O_RDONLY | O_CLOEXEC));
+    test.say(two ? "has both" : std::to_string(errno));
+    keeper.say("close");
+    EXPECT_TRUE(keeper.ends_well());
+  });
+  ASSERT_TRUE(one.says("has one"));
+  ASSERT_TRUE(other.says("has one"));
+  one.say("go on");
+  ASSERT_TRUE(mirror().waits(one.pid()));
+  other.say("go on");
+  ASSERT_TRUE(mirror().waits(other.pid()));
+  EXPECT_TRUE(other.silent(Millis(300)));
+  EXPECT_TRUE(one.silent());
+  one.signal(SIGKILL);
+  EXPECT_TRUE(other.says("has both"));
+}
+
+TEST_P(DeadlockTest, TimeoutEndsAWaitByItself) {
+  unmount();
+  mount({.options = {"timeout=700"}});
+  Child one = holder(0, O_RDWR, 1, O_RDWR);
+  Child other = holder(1, O_RDWR, 0, O_RDWR);
+  ASSERT_TRUE(one.says("has one"));
+  ASSERT_TRUE(other.says("has one"));
+  one.say("go on");
+  ASSERT_TRUE(mirror().waits(one.pid()));
+  other.say("go on");
+  EXPECT_TRUE(one.says(std::to_string(EAGAIN)));
+  EXPECT_EQ(log().count({.event = "deadlock"}), 0u);
+}
+
+}  // namespace
+}  // namespace flockfs::test
