@@ -245,8 +245,8 @@ bool WaitRoom::holds_for_sure(pid_t process, const FileId& file) {
   MutexLock lock(mutex_);
   const LockRecord* const record = table_.find(file);
   if (record == nullptr) return false;
-  return holding->mapped || (holding->descriptions >= record->open_members_of(process) &&
-                             record->closed_members_of(process) == 0);
+  return holding->mapped ||
+         (holding->descriptions >= record->open_members_of(process) && record->closed_members_of(process) == 0);
 }
 
 // EDEADLK for the one that closed the circle, if all of it waits still. False if it does not.

@@ -54,9 +54,7 @@ class Patience {
 // One of the processes. Whatever is wrong ends it with a failure.
 class Actor {
  public:
-  // `truncates`: whether it calls truncate(2) by path in the mirror. While it does, the kernel takes no size of the
-  // file from anything but its answer, and without passthrough shows a reader who has just come the size of before
-  // (FUSE_I_SIZE_UNSTABLE; README, Further limits).
+  // `truncates`: it calls truncate(2) by path, too, which without passthrough has a limit of the kernel's own (README).
   Actor(Sections& sections, std::string directory, bool on_mirror, bool truncates, unsigned seed, int index)
       : sections_(sections),
         directory_(std::move(directory)),
@@ -366,18 +364,16 @@ TEST_P(SoakTest, NobodyIsInsideWithAnotherAndNothingRemains) {
   }));
   const int threads = mirror().threads();
   const int descriptors = mirror().descriptors();
+  const bool truncates = GetParam() == Passthrough::kAuto;
   const unsigned chosen = seed();
   std::printf("soak: FLOCKFS_SOAK_SEED=%u\n", chosen);
   std::fflush(stdout);
-
   Sections sections;
   std::vector<Child> actors;
   for (int index = 0; index < kOnTheMirror + kOnTheSource; ++index) {
     const bool on_mirror = index < kOnTheMirror;
-    const std::string directory = on_mirror ? mnt() : source();
-    actors.emplace_back([&](Peer&) {
-      Actor(sections, directory, on_mirror, GetParam() == Passthrough::kAuto, chosen, index).run(duration());
-    });
+    const auto side = on_mirror ? mnt() : source();
+    actors.emplace_back([&](Peer&) { Actor(sections, side, on_mirror, truncates, chosen, index).run(duration()); });
   }
   for (Child& actor : actors) EXPECT_TRUE(actor.ends_well(duration() + kPatience * 4));
   std::printf("soak: %llu times inside alone, %llu times with others\n",
@@ -395,9 +391,8 @@ TEST_P(SoakTest, NobodyIsInsideWithAnotherAndNothingRemains) {
   // Threads that waited go after some idle seconds.
   EXPECT_TRUE(eventually([&] { return mirror().threads() <= threads; }, kPatience * 4)) << mirror().threads();
   // What it keeps for clients that looked twice and did not come back goes, after some seconds, with an open.
-  EXPECT_TRUE(eventually(
-      [&] { return in_child([&] { (void)open_error(mnt("f0"), O_RDONLY); }) && mirror().descriptors() <= descriptors; },
-      kPatience * 2))
+  const auto open_one = [&] { return in_child([&] { (void)open_error(mnt("f0"), O_RDONLY); }); };
+  EXPECT_TRUE(eventually([&] { return open_one() && mirror().descriptors() <= descriptors; }, kPatience * 2))
       << mirror().descriptors() << " instead of " << descriptors;
 }
 
