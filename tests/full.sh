@@ -7,6 +7,9 @@
 #   lint/tidy                                      the analyzer's usual depth; CI less (.ci/lint)
 #   SqliteTest                                     1,000 transactions of each process; CI 100
 #   CloseThenTryTest                               100,000 opens; CI 1,000
+#   EveryLapseOfAnUpgradeIsRefusedAndCounted       10,000 upgrades; CI 500
+#   WithReopenWaitThreadsExcludeEachOther          8 x 1,000 increments; CI 8 x 100
+#   tests/mutate.sh                                known bugs put in, each must be seen; CI not at all
 #   HundredsOfWaitingOpensHarmNobody               1,000 waiting opens; CI 400
 #   NoThreadsTest                                  1,000 waits for 1,000 files without a thread; CI 100
 #   the mount tests                                20 times in a row, and once with every core busy; CI once
@@ -46,6 +49,7 @@ busy_mount_tests() (
 stage "tests/run.sh at full size" "$root/tests/run.sh"
 stage "mount tests, 20 times" mount_tests --repeat until-fail:20 --quiet
 stage "mount tests, every core busy" busy_mount_tests
+stage "known bugs are seen" "$root/tests/mutate.sh"
 stage "fresh Debian 12" "$root/.ci/fresh-install" bookworm
 stage "fresh Debian 13" "$root/.ci/fresh-install" trixie
 

@@ -1,0 +1,145 @@
+#!/bin/bash
+# Puts known bugs into a copy of the sources, one after the other; each must turn a test red. sudo ./tests/mutate.sh [NAME...]
+#
+# Works in a directory of its own (FLOCKFS_MUTATE_ROOT, below the builds otherwise), which it keeps for the next time.
+# Prints a line for each bug; the exit status is not 0 if one went unseen, or is no longer possible because the code has
+# changed (then the list below wants mending).
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+work=${FLOCKFS_MUTATE_ROOT:-$root/build-mutate}
+
+((EUID == 0)) || { echo "mutate.sh: the tests mount file systems: run me as root (sudo $0)" >&2; exit 1; }
+"$root/packaging/install-deps.sh" test >/dev/null
+
+mkdir -p "$work/tree"
+git -c safe.directory='*' -C "$root" ls-files -z --cached --others --exclude-standard |
+  rsync -a --checksum --delete --from0 --files-from=- --ignore-missing-args "$root/" "$work/tree/"
+cmake -S "$work/tree" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Checked -DCMAKE_CXX_FLAGS="-O1 -Wno-restrict" \
+  -DFLOCKFS_TESTS=ON >"$work/log" 2>&1 || { tail -n 30 "$work/log"; exit 1; }
+
+exec python3 - "$work" "$@" <<'MUTANTS'
+import pathlib
+import subprocess
+import sys
+
+WORK = pathlib.Path(sys.argv[1])
+WANTED = sys.argv[2:]
+TIME_LIMIT = 300  # seconds for the tests of one bug; a test that hangs is red, too
+
+# name: (file, what is there, what becomes of it, {program: tests that can see it})
+MUTANTS = {
+    "drop-a-wake-up": (
+        "src/lock/wait_room_holders.cc",
+        "if (record.grantable() != nullptr) after.pump.push_back(which.file);",
+        "",
+        {"unit_lock": "WaitRoomTest.*:JoinTest.*"},
+    ),
+    "skip-the-identity-check": (
+        "src/mirror/open_identity.cc",
+        "if (retries_.take(tid, inode.get(), names, mode)) return true;",
+        "if (tid != 0 || retries_.take(tid, inode.get(), names, mode)) return true;",
+        {"mount_tests": "*FreshnessTest*"},
+    ),
+    "unlock-twice": (
+        "src/lock/wait_room_holders.cc",
+        "(void)locker_.unlock(holder.fd);",
+        "(void)locker_.unlock(holder.fd), (void)locker_.unlock(holder.fd);",
+        {"unit_lock": "WaitRoomTest.*"},
+    ),
+    "forget-the-fence": (
+        "src/mirror/open_tries.cc",
+        "(void)core_.workers->fence(kFenceLimit);",
+        "return timed_out(std::move(trying->task));",
+        {"mount_tests": "*CloseThenTryTest*"},
+    ),
+    "answer-twice": (
+        "src/lock/wait_room.cc",
+        "one.wait->waiter->on_outcome(std::move(one.outcome));",
+        "one.wait->waiter->on_outcome(std::move(one.outcome)), one.wait->waiter->on_outcome({});",
+        {"unit_lock": "WaitRoomTest.*"},
+    ),
+    "join-a-stranger": (
+        "src/lock/wait_room_join.cc",
+        "if (process == 0 || !holding.any()) return nullptr;",
+        "if (process == 0) return nullptr;",
+        {"unit_lock": "JoinTest.*"},
+    ),
+    "join-what-was-handed-on": (
+        "src/lock/wait_room_join.cc",
+        "(holding.descriptions < open || closed > 0)",
+        "(holding.descriptions == 0)",
+        {"unit_lock": "JoinTest.*"},
+    ),
+    "refuse-in-doubt": (
+        "src/lock/wait_graph.cc",
+        "if (threads != facts_.threads.end() && threads->second != waits->second.size()) return false;",
+        "",
+        {"unit_lock": "WaitGraphTest.*:JoinTest.*"},
+    ),
+    "keep-the-shared-lock-in-flock": (
+        "src/lock/wait_room_flock.cc",
+        "record.give_up(holder);",
+        "",
+        {"unit_lock": "ClientFlockTest.*"},
+    ),
+    "weaken-by-unlock": (
+        "src/lock/lock_table.cc",
+        "LockMode most = opened;",
+        "LockMode most = LockMode::kShared;",
+        {"unit_lock": "ClientFlockTest.*:JoinTest.*"},
+    ),
+    "truncate-before-the-lock": (
+        "src/tree/open_flags.h",
+        "(O_SYNC | O_DSYNC | O_NOATIME)",
+        "(O_SYNC | O_DSYNC | O_NOATIME | O_TRUNC)",
+        {"mount_tests": "*TruncateOnOpenTest*"},
+    ),
+}
+
+
+def run(command, limit):
+    with open(WORK / "log", "w", encoding="utf-8") as log:
+        try:
+            return subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=limit).returncode
+        except subprocess.TimeoutExpired:
+            return -1
+
+
+def build(program):
+    return run(["cmake", "--build", WORK / "build", "--target", program, "flockfs", "mount.flockfs"], 1200)
+
+
+def tests_of(program, names):
+    [path] = (WORK / "build").glob(f"tests/**/{program}")
+    return run([path, f"--gtest_filter={names}", "--gtest_brief=1"], TIME_LIMIT)
+
+
+def seen(name, file, old, new, tests):
+    path = WORK / "tree" / file
+    text = path.read_text()
+    if text.count(old) != 1:
+        return f"not possible any more: {file} has it {text.count(old)} times"
+    try:
+        for program, names in tests.items():
+            if build(program) != 0 or tests_of(program, names) != 0:
+                return "the tests are red without it"
+        path.write_text(text.replace(old, new))
+        for program, names in tests.items():
+            if build(program) != 0:
+                return f"does not compile, see {WORK / 'log'}"
+            if tests_of(program, names) != 0:
+                return None
+        return "NOT SEEN"
+    finally:
+        path.write_text(text)
+
+
+failed = 0
+for mutant, what in MUTANTS.items():
+    if WANTED and mutant not in WANTED:
+        continue
+    problem = seen(mutant, *what)
+    failed += problem is not None
+    print(f"{mutant:32} {problem or 'seen'}", flush=True)
+sys.exit(1 if failed else 0)
+MUTANTS
