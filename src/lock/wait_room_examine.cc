@@ -151,13 +151,15 @@ void WaitRoom::look_for_deadlock(const WaitPtr& wait) {
   while (!circle.empty() && learn(graph, circle, facts)) circle = find_circle(graph, facts, *start);
   if (!circle.empty() && refuse_one_of(graph, circle)) return;
   if (first.empty()) return;
+  std::shared_ptr<LockWaiter> waiter;
   {
     MutexLock lock(mutex_);
     if (wait->state != Wait::State::kQueued || std::exchange(wait->suspected, true)) return;
+    waiter = wait->waiter;
   }
   std::vector<pid_t> processes;
   for (const std::size_t at : first) processes.push_back(graph.nodes[at].process);
-  wait->waiter->on_possible_deadlock(processes);
+  waiter->on_possible_deadlock(processes);
 }
 
 // Whether somebody waits for what the process has, as far as the table knows.
