@@ -25,7 +25,7 @@ class DeviceLocker final : public FileLocker {
   int try_lock(int fd, LockMode mode) override { return of(fd).try_lock(fd, mode); }
   int wait_lock(int fd, LockMode mode) override { return of(fd).wait_lock(fd, mode); }
   int unlock(int fd) override { return of(fd).unlock(fd); }
-  Conversion upgrade(int held, int fresh) override { return of(held).upgrade(held, fresh); }
+  Conversion upgrade(int held, int fresh, LockMode from) override { return of(held).upgrade(held, fresh, from); }
   FileLocker* flock_part() override { return usual_->flock_part(); }
   int downgrade(int fd) override { return of(fd).downgrade(fd); }
   // Where one kind stands for both, both stand in its way.

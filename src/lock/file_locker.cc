@@ -68,7 +68,8 @@ int FlockLocker::wait_lock(int fd, LockMode mode) { return flock(fd, operation(m
 
 int FlockLocker::unlock(int fd) { return flock_to_the_end(fd, LOCK_UN); }
 
-Conversion FlockLocker::upgrade(int held, int /*fresh*/) {
+Conversion FlockLocker::upgrade(int held, int /*fresh*/, LockMode from) {
+  if (from == LockMode::kExclusive) return Conversion::kDone;
   if (flock_to_the_end(held, LOCK_EX | LOCK_NB) == 0) return Conversion::kDone;
   return flock_to_the_end(held, LOCK_SH | LOCK_NB) == 0 ? Conversion::kRefused : Conversion::kLost;
 }
@@ -81,7 +82,7 @@ int OfdLocker::wait_lock(int fd, LockMode mode) { return set_record_lock(fd, F_O
 
 int OfdLocker::unlock(int fd) { return record_lock_to_the_end(fd, F_UNLCK); }
 
-Conversion OfdLocker::upgrade(int held, int fresh) {
+Conversion OfdLocker::upgrade(int held, int fresh, LockMode /*from*/) {
   if (held_by_others(held)) return Conversion::kRefused;
   (void)unlock(held);
   if (try_lock(fresh, LockMode::kExclusive) == 0) return Conversion::kDone;
@@ -111,13 +112,13 @@ int PairLocker::wait_lock(int fd, LockMode mode) {
 }
 
 // A part that was converted before the other one was refused goes back; either being lost is both.
-Conversion PairLocker::upgrade(int held, int fresh) {
-  const Conversion one = first_->upgrade(held, fresh);
+Conversion PairLocker::upgrade(int held, int fresh, LockMode from) {
+  const Conversion one = first_->upgrade(held, fresh, from);
   if (one == Conversion::kLost) (void)second_->unlock(held);
   if (one != Conversion::kDone) return one;
-  const Conversion other = second_->upgrade(held, fresh);
+  const Conversion other = second_->upgrade(held, fresh, LockMode::kShared);
   if (other == Conversion::kLost) (void)first_->unlock(held);
-  if (other == Conversion::kRefused) (void)first_->downgrade(held);
+  if (other == Conversion::kRefused && from == LockMode::kShared) (void)first_->downgrade(held);
   return other;
 }
 

@@ -35,10 +35,11 @@ class FileLocker {
 
   virtual int unlock(int fd) = 0;
 
-  // Makes the shared lock that `held` carries exclusive, without waiting. `fresh` is writable and of the same file; the
+  // Makes the shared lock that `held` carries exclusive, without waiting. `from`: its flock(2) part may be exclusive
+  // already, and stays so if the rest is refused. `fresh` is writable and of the same file; the
   // lock may be carried by both afterwards, so that unlock() is to be called for both. Not atomic where somebody else
   // holds the file: flock(2) drops the old lock before it tries the new one (measured), so it is taken back.
-  virtual Conversion upgrade(int held, int fresh) = 0;
+  virtual Conversion upgrade(int held, int fresh, LockMode from) = 0;
 
   // The part of this lock that is a flock(2), null if none is: what flock(2) calls of applications convert.
   virtual FileLocker* flock_part() = 0;
@@ -56,7 +57,7 @@ class FlockLocker final : public FileLocker {
   int try_lock(int fd, LockMode mode) override;
   int wait_lock(int fd, LockMode mode) override;
   int unlock(int fd) override;
-  Conversion upgrade(int held, int fresh) override;
+  Conversion upgrade(int held, int fresh, LockMode from) override;
   FileLocker* flock_part() override { return this; }
   int downgrade(int fd) override;
   [[nodiscard]] bool minds(ForeignLockKind kind) const override { return kind == ForeignLockKind::kFlock; }
@@ -71,7 +72,7 @@ class OfdLocker final : public FileLocker {
   int wait_lock(int fd, LockMode mode) override;
   int unlock(int fd) override;
   // `held` need not be writable, so the lock moves to `fresh`.
-  Conversion upgrade(int held, int fresh) override;
+  Conversion upgrade(int held, int fresh, LockMode from) override;
   FileLocker* flock_part() override { return nullptr; }
   int downgrade(int /*fd*/) override { return EINVAL; }
   [[nodiscard]] bool minds(ForeignLockKind kind) const override { return kind != ForeignLockKind::kFlock; }
@@ -88,7 +89,7 @@ class PairLocker final : public FileLocker {
   int try_lock(int fd, LockMode mode) override;
   int wait_lock(int fd, LockMode mode) override;
   int unlock(int fd) override;
-  Conversion upgrade(int held, int fresh) override;
+  Conversion upgrade(int held, int fresh, LockMode from) override;
   FileLocker* flock_part() override { return first_->flock_part() != nullptr ? first_.get() : second_->flock_part(); }
   int downgrade(int fd) override { return flock_part()->downgrade(fd); }
   [[nodiscard]] bool minds(ForeignLockKind kind) const override { return first_->minds(kind) || second_->minds(kind); }

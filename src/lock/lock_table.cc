@@ -71,10 +71,22 @@ bool LockRecord::admits(LockMode mode) const {
 const QueuedRequest* LockRecord::grantable() const {
   if (queue_.empty()) return nullptr;
   const QueuedRequest& head = queue_.front();
+  if (head.want == Want::kRegain && is_busy(head.holder)) return nullptr;
   if (head.want == Want::kUpgrade) {
     return head.held_off || !held_only_by(head.owner.tgid, head.holder) ? nullptr : &head;
   }
   return yield_ != YieldPhase::kNone || !compatible(head.mode) ? nullptr : &head;
+}
+
+bool LockRecord::is_busy(LockId id) const {
+  return std::any_of(holders_.begin(), holders_.end(), [id](const Holder& one) { return one.id == id && one.busy; });
+}
+
+bool LockRecord::flock_conflicts(const Holder& holder, LockId member_id, LockMode wanted) const {
+  const pid_t process = holder.first.owner.tgid;
+  return std::any_of(holders_.begin(), holders_.end(), [&](const Holder& one) {
+    return (one.id == holder.id || one.belongs_to(process)) && one.flock_conflicts(member_id, wanted);
+  });
 }
 
 bool LockRecord::held_only_by(pid_t process, LockId also) const {
@@ -174,8 +186,12 @@ LockRecord::Queue::iterator LockRecord::enqueue(const QueuedRequest& request) {
 }
 
 LockRecord::Queue::iterator LockRecord::enqueue_first(const QueuedRequest& request) {
-  const auto place =
-      std::find_if(queue_.begin(), queue_.end(), [](const QueuedRequest& one) { return one.want == Want::kLock; });
+  auto place = queue_.begin();
+  if (request.want == Want::kUpgrade) {
+    place = std::find_if(queue_.begin(), queue_.end(), [](const QueuedRequest& one) {
+      return one.want != Want::kUpgrade && !(one.want == Want::kRegain && one.mode == LockMode::kShared);
+    });
+  }
   return queue_.insert(place, request);
 }
 
@@ -218,6 +234,8 @@ void LockRecord::recycle(TimePoint now, TimePoint busy_since) {
   never_drained_ = 0;
   poll_at.reset();
   poll_pause = {};
+  active_ = exclusive_ = 0;
+  changed_at = 0;
 }
 
 LockRecord* LockTable::find(const FileId& file) {

@@ -41,6 +41,8 @@ struct Holder {
   State state = State::kHeld;
   LockMode opened = LockMode::kShared;  // what its members' opens need, for as long as one of them is left
   bool alone = false;                   // nobody joins it
+  bool all_lost = false;                // given up in all its parts, not only the flock(2)
+  bool downgrade_failed = false;        // by the source's file system; not tried again until its flock(2) calls change
   bool busy = false;  // a thread asks the kernel about its descriptors: they stay open, and nobody else asks
   TimePoint since;
   int fd = -1;            // carries the lock; open for as long as the holder is in the table
@@ -123,6 +125,8 @@ class LockRecord {
   // Pointers into holders() are good until a holder is added or removed.
   [[nodiscard]] Holder* holder(LockId id);
   [[nodiscard]] Holder* holder_of(LockId member_id);
+  // Whether another flock(2) of the same process, of whichever of its holders, stands in the way.
+  [[nodiscard]] bool flock_conflicts(const Holder& holder, LockId member_id, LockMode wanted) const;
   // Whether whoever holds the lock now belongs to this process, or is the holder `also`.
   [[nodiscard]] bool held_only_by(pid_t process, LockId also) const;
   [[nodiscard]] const std::vector<Holder>& holders() const { return holders_; }
@@ -134,7 +138,7 @@ class LockRecord {
   [[nodiscard]] std::size_t closed_members_of(pid_t process) const;
 
   Queue::iterator enqueue(const QueuedRequest& request);
-  // Before all who want a lock of their own: they wait for what the request belongs to.
+  // Before those who wait for what the request belongs to: an upgrade, and a shared lock that is to be had again.
   Queue::iterator enqueue_first(const QueuedRequest& request);
   void dequeue(Queue::iterator place);
   [[nodiscard]] const Queue& queue() const { return queue_; }
@@ -143,6 +147,9 @@ class LockRecord {
   // afterwards.
   enum class Worker : std::uint8_t { kNone, kPumping, kBlocked };
   Worker worker = Worker::kNone;
+
+  // Changes whenever somebody gets a part in a lock or loses one.
+  std::uint64_t changed_at = 0;
 
   // Waits of flock(2) calls for another one of the same process.
   std::vector<std::uint64_t> turns;
@@ -166,6 +173,7 @@ class LockRecord {
   void recycle(TimePoint now, TimePoint busy_since);
 
   [[nodiscard]] bool unheld() const { return active_ == 0; }
+  [[nodiscard]] bool is_busy(LockId id) const;
 
   std::vector<Holder> holders_;
   std::size_t active_ = 0;     // of holders_: those that have not given up

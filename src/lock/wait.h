@@ -42,6 +42,7 @@ struct Wait {
   bool asked = false;                // the kernel is being asked for it, maybe by a thread that blocks
   bool blocked_for = false;          // a thread of the pool waits in the kernel for it
   bool gave_up = false;              // the open's own lock, for a flock(2)
+  bool turn_due = false;             // it is about to be looked whether it is its turn
   bool in_turn = false;              // in LockRecord::turns, not in the queue
   LockRecord::Queue::iterator place;
   std::optional<TimePoint> next_look;  // at the thread's signals

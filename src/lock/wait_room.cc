@@ -17,6 +17,7 @@ std::optional<LockOutcome> WaitRoom::try_acquire(LockRequest& request) {
     if (!record->admits(request.mode)) return std::nullopt;
     id = ++last_id_;
     record->add_holder(new_holder(id, request, now));
+    record->changed_at = id;
   }
   const int error = locker_.try_lock(request.fd.get(), request.mode);
   Aftermath after;
@@ -26,6 +27,7 @@ std::optional<LockOutcome> WaitRoom::try_acquire(LockRequest& request) {
       record->confirm_holder(id, now);
       ++held_;
       note_use(file, *record, now);
+      if (record->grantable() != nullptr) after.pump.push_back(file);  // an upgrade that waited for the answer
     } else {
       drop_holder(file, *record, id, after);
       if (record->grantable() != nullptr) after.pump.push_back(file);
@@ -124,7 +126,7 @@ void WaitRoom::cancel(const WaitPtr& wait, WaitEnd end, Aftermath& after) {
   if (gave_up && end != WaitEnd::kStopped && record != nullptr) {
     Holder* const holder = record->holder_of(wait->member);
     // A thread that asks the kernel for it sees to that when it comes back.
-    if (holder != nullptr && !holder->busy) regain(file, *record, *holder, after);
+    if (holder != nullptr && !holder->busy) after.take_back.push_back({file, holder->id});
   }
   if (wait->blocked_for) {
     after.interrupted.push_back(wait);  // the thread that returns goes on with the next in the queue
@@ -141,6 +143,7 @@ void WaitRoom::grant(const WaitPtr& wait, LockRecord& record, LockId id, Afterma
   const LockRequest& request = wait->request;
   record.confirm_holder(id, now);
   Holder& holder = *record.holder(id);
+  holder.all_lost = false;
   if (wait->member != 0) {
     grant_flock(wait, record, holder, after);
   } else if (wait->internal) {
@@ -177,16 +180,10 @@ void WaitRoom::see_to(Aftermath after) {
   after.interrupted.clear();
   for (const HolderOf& which : after.finish) finish_holder(which);
   for (const HolderOf& which : after.downgrade) downgrade(which);
+  for (const HolderOf& which : after.take_back) take_back(which);
   for (const FileId& file : after.pump_first) pump(file);
   tell(std::move(after.ended));
-  for (const WaitPtr& wait : after.turns) {
-    Aftermath later;
-    {
-      MutexLock lock(mutex_);
-      if (wait->state == Wait::State::kQueued) start_flock(wait, later);
-    }
-    see_to(std::move(later));
-  }
+  take_turns(after.turns);
   for (const FileId& file : after.pump) pump(file);
   if (after.examine) start_examining();
 }

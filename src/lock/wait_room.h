@@ -62,6 +62,7 @@ class WaitRoom final : public LockEngine {
   struct Aftermath {
     std::vector<WaitPtr> interrupted;  // their threads block for nobody
     std::vector<HolderOf> finish;      // nobody is left in them: to be unlocked and dropped
+    std::vector<HolderOf> take_back;   // shared locks that were given up in vain
     std::vector<HolderOf> downgrade;   // to be made shared again
     std::vector<FileId> pump_first;    // somebody may be grantable now, and is to be before anything is told
     std::vector<Ended> ended;          // to be told
@@ -116,13 +117,18 @@ class WaitRoom final : public LockEngine {
   void end_busy(const FileId& file, LockRecord& record, LockId id, Aftermath& after) REQUIRES(mutex_);
   void review(const FileId& file, LockRecord& record, Holder& holder, Aftermath& after) REQUIRES(mutex_);
   void downgrade(const HolderOf& which) EXCLUDES(mutex_);
+  void take_back(const HolderOf& which) EXCLUDES(mutex_);
+  void take_turns(const std::vector<WaitPtr>& turns) EXCLUDES(mutex_);
+  void take_turn(const WaitPtr& wait) EXCLUDES(mutex_);
+  void cancel_regains(LockRecord& record, LockId holder, Aftermath& after) REQUIRES(mutex_);
   void regain(const FileId& file, LockRecord& record, const Holder& holder, Aftermath& after) REQUIRES(mutex_);
 
   // wait_room_join.cc: sharing what a process has already.
   Holder* own_holder(LockRecord& record, pid_t process, const Holding& holding) REQUIRES(mutex_);
   [[nodiscard]] static bool joins_at_once(const Holder& holder, LockMode mode, FileLocker& locker);
   bool join(const WaitPtr& wait, const Holding& holding, Aftermath& after) REQUIRES(mutex_);
-  Hold add_member(Holder& holder, LockRequest& request) REQUIRES(mutex_);
+  [[nodiscard]] std::uint64_t last_change(const FileId& file) const EXCLUDES(mutex_);
+  Hold add_member(LockRecord& record, Holder& holder, LockRequest& request) REQUIRES(mutex_);
   std::vector<int> merge(LockRecord& record, LockId into, pid_t process) REQUIRES(mutex_);
   Conversion upgrade(const FileId& file, LockRecord& record, LockId id, pid_t process, int fresh, Aftermath& after)
       REQUIRES(mutex_);

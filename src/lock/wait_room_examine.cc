@@ -14,6 +14,7 @@ namespace flockfs {
 namespace {
 
 // A descriptor can be handed to a process that waits, which changes nothing here: looked at again, less and less often.
+constexpr Duration kLookAgainAfter = std::chrono::milliseconds(1);
 constexpr Duration kFirstExamPause = std::chrono::milliseconds(20);
 constexpr Duration kLongestExamPause = std::chrono::seconds(5);
 
@@ -66,6 +67,7 @@ void WaitRoom::start_examining() {
   }
   MutexLock lock(mutex_);  // the keeper does it
   examining_ = false;
+  if (!exams_.empty()) wake_keeper(exams_.begin()->first);
   if (--jobs_ == 0) no_jobs_.notify_all();
 }
 
@@ -99,10 +101,16 @@ void WaitRoom::examine(const WaitPtr& wait) {
     held_by_clients = record != nullptr && !record->holders().empty();
   }
   if (held_by_clients) {
+    const std::uint64_t seen = last_change(request.file);
     const Holding holding = holders_.holding(process, request.file).value_or(Holding{});
     Aftermath after;
     {
       MutexLock lock(mutex_);
+      const LockRecord* const record = table_.find(request.file);
+      if (record != nullptr && record->changed_at != seen) {  // what was seen may be out of date
+        if (wait->state == Wait::State::kQueued) schedule_exam(wait, clock_.now() + kLookAgainAfter);
+        return;
+      }
       if (reopen_ == Reopen::kJoin) {
         (void)join(wait, holding, after);
       } else if (waits_for_own_thread(*wait, holding)) {

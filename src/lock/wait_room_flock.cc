@@ -1,6 +1,7 @@
 // flock(2) calls of clients, on top of the locks of their opens (DESIGN 1.9).
 
 #include <cerrno>
+#include <deque>
 #include <utility>
 
 #include "lock/wait_room.h"
@@ -16,13 +17,16 @@ FlockOutcome WaitRoom::try_flock(const Hold& hold, LockMode mode) {
     LockRecord* const record = table_.find(file);
     Holder* holder = record == nullptr ? nullptr : record->holder_of(id_of(hold));
     if (holder == nullptr) return {EBADF, false};
-    if (holder->busy || holder->state != Holder::State::kHeld || holder->flock_conflicts(id_of(hold), mode)) {
+    const LockId member_id = id_of(hold);
+    if (holder->busy || holder->state != Holder::State::kHeld || record->flock_conflicts(*holder, member_id, mode)) {
       return outcome;
     }
+    holder->downgrade_failed = false;
     if (mode == LockMode::kExclusive && holder->mode == LockMode::kShared) {
       const LockId id = holder->id;
-      if (!record->held_only_by(0, id)) return outcome;
-      const Conversion conversion = upgrade(file, *record, id, 0, -1, after);
+      const pid_t process = holder->first.owner.tgid;
+      if (!record->held_only_by(process, id)) return outcome;
+      const Conversion conversion = upgrade(file, *record, id, process, -1, after);
       outcome.lost = conversion == Conversion::kLost;
       holder = record->holder(id);
       if (conversion == Conversion::kDone) outcome.error = 0;
@@ -47,6 +51,7 @@ void WaitRoom::unlock_flock(const Hold& hold) {
     Holder* const holder = record == nullptr ? nullptr : record->holder_of(id_of(hold));
     if (holder == nullptr) return;
     holder->member(id_of(hold))->flocked.reset();
+    holder->downgrade_failed = false;
     review(file, *record, *holder, after);
   }
   see_to(std::move(after));
@@ -87,6 +92,37 @@ void WaitRoom::park_flock(const Hold& hold, LockMode mode, pid_t tid, std::share
   see_to(std::move(after));
 }
 
+// Looks at each once; what that leads to goes to the end of the list of the outermost call of this thread, as in
+// tell().
+void WaitRoom::take_turns(const std::vector<WaitPtr>& turns) {
+  using List = std::deque<std::pair<WaitRoom*, WaitPtr>>;
+  static thread_local List* taking = nullptr;
+  if (turns.empty()) return;
+  List list;
+  List& all = taking != nullptr ? *taking : list;
+  for (const WaitPtr& wait : turns) all.emplace_back(this, wait);
+  if (taking != nullptr) return;
+  struct Taking {
+    explicit Taking(List* to) { taking = to; }
+    ~Taking() { taking = nullptr; }
+  } const scope(&list);
+  while (!list.empty()) {
+    const auto [room, wait] = std::move(list.front());
+    list.pop_front();
+    room->take_turn(wait);
+  }
+}
+
+void WaitRoom::take_turn(const WaitPtr& wait) {
+  Aftermath later;
+  {
+    MutexLock lock(mutex_);
+    wait->turn_due = false;
+    if (wait->state == Wait::State::kQueued) start_flock(wait, later);
+  }
+  see_to(std::move(later));
+}
+
 // Grants it, gets in line for it, or leaves it in its turn. REQUIRES: the wait is queued; the mutex may be free
 // meanwhile.
 void WaitRoom::start_flock(const WaitPtr& wait, Aftermath& after) {
@@ -99,14 +135,16 @@ void WaitRoom::start_flock(const WaitPtr& wait, Aftermath& after) {
     return;
   }
   const LockMode mode = wait->request.mode;
-  if (holder->busy || holder->state != Holder::State::kHeld || holder->flock_conflicts(wait->member, mode)) return;
+  if (holder->busy || holder->state != Holder::State::kHeld) return;
+  if (record.flock_conflicts(*holder, wait->member, mode)) return;
   if (mode == LockMode::kShared || holder->mode == LockMode::kExclusive) {
     grant_flock(wait, record, *holder, after);
     return;
   }
   const LockId id = holder->id;
-  if (record.held_only_by(0, id) && record.queue().empty() && record.worker == LockRecord::Worker::kNone) {
-    const Conversion conversion = upgrade(file, record, id, 0, -1, after);
+  const pid_t process = holder->first.owner.tgid;
+  if (record.held_only_by(process, id) && record.queue().empty() && record.worker == LockRecord::Worker::kNone) {
+    const Conversion conversion = upgrade(file, record, id, process, -1, after);
     const bool ended = wait->state == Wait::State::kEnded;
     wait->gave_up |= conversion == Conversion::kLost;
     if (conversion == Conversion::kDone && !ended) grant_flock(wait, record, *record.holder(id), after);
@@ -121,11 +159,13 @@ void WaitRoom::start_flock(const WaitPtr& wait, Aftermath& after) {
 // As flock(2) does: the shared lock goes, so that two who want more do not wait for each other.
 void WaitRoom::give_up_for(const WaitPtr& wait, LockRecord& record, LockId id, Aftermath& after) {
   const FileId& file = wait->request.file;
+  const std::vector<int> unneeded = merge(record, id, record.holder(id)->first.owner.tgid);
   Holder& before = *record.holder(id);
   wait->gave_up = true;
   begin_busy(before);
   const int fd = before.fd;
   mutex_.unlock();
+  for (const int other : unneeded) (void)locker_.unlock(other);
   (void)locker_.flock_part()->unlock(fd);
   mutex_.lock();
   Holder& holder = *record.holder(id);

@@ -49,6 +49,9 @@ void WaitRoom::release(const FileId& file, std::uint64_t id, UniqueFd fd) {
     --held_;
     const Owner owner = holder->member(id)->owner;
     holder->remove_member(id);
+    record->changed_at = ++last_id_;
+    holder->downgrade_failed = false;
+    if (holder->empty) cancel_regains(*record, holder->id, after);
     // As long as the descriptor is open, no new file can have this inode number: it is closed after the holder is gone.
     if (holder->empty || holder->busy || fd.get() == holder->fd || fd.get() == holder->exclusive_fd) {
       kept_[holder->id].push_back(std::move(fd));
@@ -105,12 +108,8 @@ void WaitRoom::drop_holder(const FileId& file, LockRecord& record, LockId id, Af
       kept_.erase(kept);
     }
   }
-  std::vector<WaitPtr> regaining;  // what is to be had again for nobody
-  for (const QueuedRequest& request : record.queue()) {
-    if (request.want == Want::kRegain && request.holder == id) regaining.push_back(waits_.at(request.wait_id));
-  }
-  for (const WaitPtr& wait : regaining) end_wait(wait, WaitEnd::kStopped, 0, after);
   record.remove_holder(id);
+  record.changed_at = ++last_id_;
   if (record.drained(clock_.now(), table_.times)) attend(file, record.yield_until());
 }
 
@@ -131,11 +130,12 @@ void WaitRoom::end_busy(const FileId& file, LockRecord& record, LockId id, After
 
 // What its members' flock(2) calls ask for may have changed.
 void WaitRoom::review(const FileId& file, LockRecord& record, Holder& holder, Aftermath& after) {
-  if (!record.turns.empty()) {
-    for (const std::uint64_t wait : record.turns) after.turns.push_back(waits_.at(wait));
+  for (const std::uint64_t id : record.turns) {
+    const WaitPtr& wait = waits_.at(id);
+    if (!std::exchange(wait->turn_due, true)) after.turns.push_back(wait);
   }
   if (holder.busy || holder.state != Holder::State::kHeld) return;
-  if (holder.mode == LockMode::kExclusive && holder.needed() == LockMode::kShared) {
+  if (holder.mode == LockMode::kExclusive && holder.needed() == LockMode::kShared && !holder.downgrade_failed) {
     begin_busy(holder);
     after.downgrade.push_back({file, holder.id});
   }
@@ -155,10 +155,53 @@ void WaitRoom::downgrade(const HolderOf& which) {
   {
     MutexLock lock(mutex_);
     LockRecord& record = *table_.find(which.file);
-    if (error == 0) record.set_mode(*record.holder(which.holder), LockMode::kShared);
+    Holder& holder = *record.holder(which.holder);
+    if (error == 0) record.set_mode(holder, LockMode::kShared);
+    holder.downgrade_failed = error != 0;
     end_busy(which.file, record, which.holder, after);
   }
   see_to(std::move(after));
+}
+
+// What a flock(2) that has ended in vain gave up: had again at once if that is possible, so before the call returns.
+void WaitRoom::take_back(const HolderOf& which) {
+  int fd = -1;
+  {
+    MutexLock lock(mutex_);
+    LockRecord* const record = table_.find(which.file);
+    Holder* const holder = record == nullptr ? nullptr : record->holder(which.holder);
+    if (holder == nullptr || holder->busy || holder->state != Holder::State::kGivenUp) return;
+    begin_busy(*holder);
+    if (record->compatible(LockMode::kShared)) {
+      fd = holder->fd;
+      record->take_up(*holder, LockMode::kShared);
+    }
+  }
+  const bool taken = fd >= 0 && locker_.flock_part()->try_lock(fd, LockMode::kShared) == 0;
+  Aftermath after;
+  {
+    MutexLock lock(mutex_);
+    LockRecord& record = *table_.find(which.file);
+    Holder& holder = *record.holder(which.holder);
+    if (taken) {
+      record.confirm_holder(which.holder, clock_.now());
+    } else {
+      if (fd >= 0) record.give_up(holder);
+      if (!holder.empty && !stopped_) regain(which.file, record, holder, after);
+    }
+    end_busy(which.file, record, which.holder, after);
+    if (record.grantable() != nullptr) after.pump.push_back(which.file);
+  }
+  see_to(std::move(after));
+}
+
+// Nobody is left for whom it is to be had again.
+void WaitRoom::cancel_regains(LockRecord& record, LockId holder, Aftermath& after) {
+  std::vector<WaitPtr> regaining;
+  for (const QueuedRequest& request : record.queue()) {
+    if (request.want == Want::kRegain && request.holder == holder) regaining.push_back(waits_.at(request.wait_id));
+  }
+  for (const WaitPtr& wait : regaining) cancel(wait, WaitEnd::kStopped, after);
 }
 
 // Has the shared lock of the holder's opens taken again as soon as that can be.

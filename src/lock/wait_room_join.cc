@@ -21,10 +21,21 @@ Holder* WaitRoom::own_holder(LockRecord& record, pid_t process, const Holding& h
   if (open + closed == 0) return holders == 1 ? record.holder(record.holders().front().id) : nullptr;
   // Where it maps the file, how many opens that stands for is not to be seen.
   if (!holding.mapped && (holding.descriptions < open || closed > 0)) return nullptr;
+  Holder* own = nullptr;
   for (const Holder& holder : record.holders()) {
-    if (holder.belongs_to(process)) return record.holder(holder.id);
+    if (!holder.belongs_to(process)) continue;
+    own = record.holder(holder.id);
+    if (own->state == Holder::State::kHeld) break;
   }
-  return nullptr;
+  return own;
+}
+
+// When somebody last got a part in a lock of the file, or lost one; 0 if nobody has one. What was seen of a process in
+// /proc since may be out of date if that has changed.
+std::uint64_t WaitRoom::last_change(const FileId& file) const {
+  MutexLock lock(mutex_);
+  const LockRecord* const record = table_.find(file);
+  return record == nullptr ? 0 : record->changed_at;
 }
 
 // Whether a holder's lock is all that another open of the process needs.
@@ -35,8 +46,9 @@ bool WaitRoom::joins_at_once(const Holder& holder, LockMode mode, FileLocker& lo
   return holder.mode == LockMode::kExclusive && locker.flock_part() == &locker;
 }
 
-Hold WaitRoom::add_member(Holder& holder, LockRequest& request) {
+Hold WaitRoom::add_member(LockRecord& record, Holder& holder, LockRequest& request) {
   const LockId id = ++last_id_;
+  record.changed_at = id;
   holder.add_member(member_for(id, request));
   if (request.mode == LockMode::kExclusive) holder.opened = LockMode::kExclusive;
   ++held_;
@@ -52,7 +64,7 @@ bool WaitRoom::join(const WaitPtr& wait, const Holding& holding, Aftermath& afte
   Holder* const holder = record == nullptr ? nullptr : own_holder(*record, process, holding);
   if (holder == nullptr || wait->place->want != Want::kLock) return false;
   if (joins_at_once(*holder, request.mode, locker_)) {
-    Hold hold = add_member(*holder, request);
+    Hold hold = add_member(*record, *holder, request);
     end_wait(wait, WaitEnd::kGranted, 0, after);
     after.ended.back().outcome.hold = std::move(hold);
     examine_again(*record, process, after);
@@ -73,6 +85,7 @@ std::optional<LockOutcome> WaitRoom::try_join(LockRequest& request) {
   const pid_t process = request.owner.tgid;
   if (reopen_ == Reopen::kWait || process == 0 || request.alone) return std::nullopt;
   const FileId file = request.file;
+  const std::uint64_t seen = last_change(file);
   const auto holding = holders_.holding(process, file);
   if (!holding || !holding->any()) return std::nullopt;
   std::optional<LockOutcome> outcome;
@@ -81,12 +94,14 @@ std::optional<LockOutcome> WaitRoom::try_join(LockRequest& request) {
     MutexLock lock(mutex_);
     LockRecord* const record = table_.find(file);
     Holder* const own = record == nullptr ? nullptr : own_holder(*record, process, *holding);
-    if (own == nullptr) return std::nullopt;
+    if (own == nullptr || record->changed_at != seen) return std::nullopt;
     const LockId id = own->id;
+    bool upgraded = false;
     if (joins_at_once(*own, request.mode, locker_)) {
       outcome.emplace();
-    } else if (request.mode == LockMode::kExclusive && record->worker == LockRecord::Worker::kNone &&
-               record->held_only_by(process, id)) {
+    } else if (request.mode == LockMode::kExclusive && own->state == Holder::State::kHeld &&
+               record->worker == LockRecord::Worker::kNone && record->held_only_by(process, id)) {
+      upgraded = true;
       record->worker = LockRecord::Worker::kPumping;  // nobody else asks for this file meanwhile
       const Conversion conversion = upgrade(file, *record, id, process, request.fd.get(), after);
       record->worker = LockRecord::Worker::kNone;
@@ -96,10 +111,9 @@ std::optional<LockOutcome> WaitRoom::try_join(LockRequest& request) {
     }
     if (outcome && outcome->end != WaitEnd::kLost) {
       outcome->end = WaitEnd::kGranted;
-      outcome->hold = add_member(*record->holder(id), request);
+      outcome->hold = add_member(*record, *record->holder(id), request);
     }
-    if (Holder* const holder = record->holder(id); holder != nullptr && holder->busy)
-      end_busy(file, *record, id, after);
+    if (upgraded) end_busy(file, *record, id, after);
     after.pump.push_back(file);
     table_.drop_if_idle(file, clock_.now());
   }
@@ -138,6 +152,7 @@ std::vector<int> WaitRoom::merge(LockRecord& record, LockId into, pid_t process)
       kept_.erase(id);
     }
     record.remove_holder(id);
+    record.changed_at = ++last_id_;
   }
   return unneeded;
 }
@@ -149,18 +164,21 @@ Conversion WaitRoom::upgrade(const FileId& file, LockRecord& record, LockId id, 
   const std::vector<int> unneeded = merge(record, id, process);
   Holder& before = *record.holder(id);
   begin_busy(before);
+  const LockMode mode = before.mode;
   record.set_mode(before, LockMode::kExclusive);
   const int held = before.fd;
   FileLocker& locker = fresh < 0 ? *locker_.flock_part() : locker_;
   mutex_.unlock();
   for (const int fd : unneeded) (void)locker_.unlock(fd);
-  const Conversion conversion = locker.upgrade(held, fresh);
+  const Conversion conversion = locker.upgrade(held, fresh, mode);
   mutex_.lock();
   if (conversion == Conversion::kDone) return conversion;
   Holder& holder = *record.holder(id);  // there, since it is busy
-  record.set_mode(holder, LockMode::kShared);
+  record.set_mode(holder, mode);
   if (conversion == Conversion::kLost) {
+    holder.all_lost = fresh >= 0;
     record.give_up(holder);
+    if (record.drained(clock_.now(), table_.times)) attend(file, record.yield_until());
     if (!holder.empty) regain(file, record, holder, after);
   }
   return conversion;

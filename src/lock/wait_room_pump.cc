@@ -89,11 +89,12 @@ WaitRoom::Swept WaitRoom::try_upgrade(const WaitPtr& wait, LockRecord& record, A
   after.let_go.push_back(wait);
   if (conversion == Conversion::kDone) {
     Holder& holder = *record.holder(id);
-    made_exclusive(holder, fresh);
+    // A flock(2) that nobody wants any more is made shared again by end_busy(); a record lock has moved to `fresh`.
+    if (!ended || locker_.flock_part() != &locker_) made_exclusive(holder, fresh);
     if (ended) {
-      kept_[id].push_back(std::move(wait->request.fd));  // it may carry the lock
+      kept_[id].push_back(std::move(wait->request.fd));
     } else {
-      Hold hold = add_member(holder, wait->request);
+      Hold hold = add_member(record, holder, wait->request);
       end_wait(wait, WaitEnd::kGranted, 0, after);
       after.ended.back().outcome.hold = std::move(hold);
     }
@@ -112,17 +113,18 @@ WaitRoom::Ask WaitRoom::ask_for(const Wait& wait, LockRecord& record) {
     Holder& holder = *record.holder(wait.place->holder);
     begin_busy(holder);
     record.take_up(holder, request.mode);
-    return {holder.id, locker_.flock_part(), holder.fd, request.mode};
+    return {holder.id, holder.all_lost ? &locker_ : locker_.flock_part(), holder.fd, request.mode};
   }
   const LockId id = ++last_id_;
   record.add_holder(new_holder(id, request, wait.since));
+  record.changed_at = id;
   return {id, &locker_, request.fd.get(), request.mode};
 }
 
 // The kernel did not grant it, or to nobody.
 void WaitRoom::withdraw(const Ask& ask, const Wait& wait, LockRecord& record, Aftermath& after) {
   const FileId& file = wait.request.file;
-  if (ask.locker == &locker_ && wait.member == 0 && !wait.internal) {
+  if (wait.member == 0 && !wait.internal) {
     drop_holder(file, record, ask.holder, after);
     return;
   }
@@ -186,7 +188,7 @@ bool WaitRoom::block_once(const FileId& file, Aftermath& after) {
     if (regains) {  // not in the table as held meanwhile: others of ours may still be admitted behind it
       Holder& holder = *record.holder(head->holder);
       begin_busy(holder);
-      ask = {holder.id, locker_.flock_part(), holder.fd, wait->request.mode};
+      ask = {holder.id, holder.all_lost ? &locker_ : locker_.flock_part(), holder.fd, wait->request.mode};
     }
     wait->blocked_for = wait->asked = true;
     lock.unlock();

@@ -48,10 +48,11 @@ AnsweredCall::AnsweredCall(pid_t tid, long number) : tid_(tid), number_(number),
 
 bool AnsweredCall::taken_in() const {
   if (tid_ <= 0) return true;
-  const auto run_ns = run_time_of(tid_);
-  if (!run_ns) return run_ns_.has_value();  // gone; else the kernel does not tell
-  if (run_ns_ && *run_ns > *run_ns_ + kTakingInNs) return true;
   char path[48];
+  std::snprintf(path, sizeof path, "/proc/%d", tid_);
+  if (::access(path, F_OK) != 0 && errno == ENOENT) return true;
+  const auto run_ns = run_time_of(tid_);
+  if (run_ns && run_ns_ && *run_ns > *run_ns_ + kTakingInNs) return true;
   std::snprintf(path, sizeof path, "/proc/%d/syscall", tid_);
   const std::string text = read_proc(path);  // "running", or the number of the call that it sleeps in
   long number = 0;

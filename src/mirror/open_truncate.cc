@@ -30,6 +30,7 @@ constexpr auto kCloseLook = std::chrono::milliseconds(1);
 // How long a holder outside is waited for: the kernel keeps others from writing meanwhile.
 constexpr auto kOutsideLimit = std::chrono::seconds(5);
 constexpr auto kOutsideLook = std::chrono::milliseconds(10);
+constexpr auto kBetweenJoins = std::chrono::milliseconds(100);
 // How long the lock is kept for a client that does not come to run after its answer.
 constexpr auto kTakingInLimit = std::chrono::seconds(1);
 constexpr auto kTakingInLook = std::chrono::microseconds(200);
@@ -53,6 +54,7 @@ struct OpenPipeline::Truncation {
   Hold hold;             // until the client has taken the answer in
   LockFileHold lock_files;
   TimePoint locked;
+  TimePoint next_join;
 
   [[nodiscard]] Subject subject(const Core& core) const { return {core, *inode, LockMode::kExclusive, process}; }
 };
@@ -155,7 +157,10 @@ Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
   if (auto opened = open_for(truncation, may_wait); !opened) return opened;
   if (truncation.decision.selected) {
     core_.lock_support->meet(truncation.inode->mount());
-    const auto joining = may_wait == MayWait::kYes ? Joining::kYes : Joining::kNo;
+    // Each attempt may drop the shared lock of the process for a moment (FileLocker::upgrade()).
+    const bool joins = may_wait == MayWait::kYes && now() >= truncation.next_join;
+    const auto joining = joins ? Joining::kYes : Joining::kNo;
+    if (joins) truncation.next_join = now() + kBetweenJoins;
     if (auto taken = take_lock(truncation.fd.get(), LockMode::kExclusive, truncation.process, hold, joining); !taken)
       return taken;
     if (hold.valid()) {

@@ -71,7 +71,7 @@ std::set<std::uint64_t> mounts_of_mirror(int process, dev_t mirror) {
 
 using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
 
-// Descriptors of one process that are looked at: whoever has more is taken to hold what could not be looked at.
+// Descriptors of one process that are looked at: nothing is known of whoever has more.
 constexpr std::size_t kMostDescriptors = 65536;
 
 // Of what fdinfo shows of one descriptor.
@@ -90,12 +90,16 @@ std::optional<Descriptor> parse_fdinfo(std::string_view text) {
   return descriptor;
 }
 
-bool same_description(pid_t process, int one, int other) {
-  return ::syscall(SYS_kcmp, process, process, KCMP_FILE, one, other) == 0;
-}
+// The kernel's order of a process's open file descriptions (kcmp(2)). What it does not tell apart counts as one.
+struct BeforeInKernel {
+  pid_t process;
+  bool operator()(int one, int other) const {
+    return ::syscall(SYS_kcmp, process, process, KCMP_FILE, one, other) == 1;
+  }
+};
 
-// The descriptors of a file, one for each open file description. nullopt if the process cannot be seen.
-std::optional<std::vector<int>> descriptors_of(int base, pid_t process, dev_t mirror, ino_t shown_ino) {
+// The open file descriptions of a file among the descriptors of a process. nullopt if the process cannot be seen.
+std::optional<std::size_t> descriptions_of(int base, pid_t process, dev_t mirror, ino_t shown_ino) {
   const int listing = ::openat(base, "fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (listing < 0) return std::nullopt;
   const Directory directory(::fdopendir(listing), &::closedir);
@@ -104,7 +108,7 @@ std::optional<std::vector<int>> descriptors_of(int base, pid_t process, dev_t mi
     return std::nullopt;
   }
   std::set<std::uint64_t> mounts;
-  std::vector<int> found;
+  std::set<int, BeforeInKernel> found(BeforeInKernel{process});
   std::size_t seen = 0;
   while (const dirent* entry = ::readdir(directory.get())) {
     int number = 0;
@@ -116,11 +120,9 @@ std::optional<std::vector<int>> descriptors_of(int base, pid_t process, dev_t mi
     // A mount that the process does not see (detached, another namespace's) may be the mirror as well.
     if (mounts.empty()) return std::nullopt;
     if (!mounts.contains(descriptor->mount)) continue;
-    const bool known =
-        std::any_of(found.begin(), found.end(), [&](int other) { return same_description(process, number, other); });
-    if (!known) found.push_back(number);
+    found.insert(number);
   }
-  return found;
+  return found.size();
 }
 
 bool maps(int base, dev_t mirror, ino_t shown_ino) {
@@ -141,13 +143,29 @@ UniqueFd open_process(pid_t process) {
 
 }  // namespace
 
+// Opens of this process that hold no lock: a descriptor of one of these is no part of anybody's.
+std::size_t ProcHolderProbe::unlocked_opens(pid_t process, const FileId& file) const {
+  const MirrorConfig& config = core_.config;
+  if (config.on_timeout == Otherwise::kFail && config.on_unsupported == Otherwise::kFail &&
+      core_.filter.selects_everything()) {
+    return 0;
+  }
+  return core_.files
+      .pick([&](const OpenFile& open) {
+        return !open.locked() && open.opener == process && open.inode->dev() == file.dev &&
+               open.inode->ino() == file.ino;
+      })
+      .size();
+}
+
 std::optional<Holding> ProcHolderProbe::holding(pid_t process, const FileId& file) {
   const UniqueFd base = open_process(process);
   if (!base) return std::nullopt;
   const ino_t shown = core_.source->shown_ino(file.dev, file.ino);
-  const auto descriptors = descriptors_of(base.get(), process, core_.device, shown);
-  if (!descriptors) return std::nullopt;
-  return Holding{descriptors->size(), maps(base.get(), core_.device, shown)};
+  const auto descriptions = descriptions_of(base.get(), process, core_.device, shown);
+  if (!descriptions) return std::nullopt;
+  return Holding{*descriptions - std::min(*descriptions, unlocked_opens(process, file)),
+                 maps(base.get(), core_.device, shown)};
 }
 
 std::optional<std::size_t> ProcHolderProbe::threads(pid_t process) {

@@ -17,6 +17,8 @@ class ProcHolderProbe final : public HolderProbe {
   std::optional<std::size_t> threads(pid_t process) override;
 
  private:
+  [[nodiscard]] std::size_t unlocked_opens(pid_t process, const FileId& file) const;
+
   const Core& core_;
 };
 

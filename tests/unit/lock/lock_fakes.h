@@ -103,7 +103,8 @@ class FakeLocker final : public FileLocker {
   }
 
   // As flock(2) converts: what was held goes, and is taken back.
-  Conversion upgrade(int held, int /*fresh*/) override {
+  Conversion upgrade(int held, int /*fresh*/, LockMode from) override {
+    if (from == LockMode::kExclusive) return Conversion::kDone;
     run_hook(on_upgrade, held);
     const std::lock_guard<std::mutex> lock(mutex_);
     ++upgrades;
@@ -221,8 +222,15 @@ class FakeHolderProbe final : public HolderProbe {
  public:
   std::optional<Holding> holding(pid_t process, const FileId& file) override {
     ++looks;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return holdings_[{process, file}];
+    std::optional<Holding> seen;
+    std::function<void()> after;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      seen = holdings_[{process, file}];
+      after = std::exchange(after_look, {});
+    }
+    if (after) after();
+    return seen;
   }
   std::optional<std::size_t> threads(pid_t process) override {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -238,6 +246,7 @@ class FakeHolderProbe final : public HolderProbe {
     threads_[process] = count;
   }
   std::atomic<int> looks{0};
+  std::function<void()> after_look;  // called once, before what was seen is used
 
  private:
   std::mutex mutex_;

@@ -73,6 +73,45 @@ TEST_F(JoinTest, StrangerDoesNotJoin) {
   room_->stop_waits();
 }
 
+// Between the look at a process and the join its descriptor is closed, and a stranger gets the lock.
+TEST_F(JoinTest, WhatWasSeenBeforeTheTableChangedIsNotTrusted) {
+  Hold own = open(10, kExclusive);
+  holders_.set(10, kFile, 1);
+  auto stranger = park_of(20, kExclusive);
+  holders_.after_look = [&] { own.reset(); };
+  EXPECT_FALSE(join(10, kExclusive).valid());
+  EXPECT_TRUE(eventually([&] { return stranger->granted(); }));
+}
+
+TEST_F(JoinTest, UpgradeComesBeforeAFlockThatWaitsForItsProcess) {
+  const Hold own = open(10, kShared);
+  Hold other = open(20, kShared);
+  holders_.set(10, kFile, 1);
+  auto waiting = std::make_shared<Told>();
+  room_->park_flock(other, kExclusive, 1, std::make_unique<TestWaiter>(waiting));
+  EXPECT_FALSE(waiting->told());
+  auto upgrade = park_of(10, kExclusive);
+  EXPECT_TRUE(ticked_until([&] { return upgrade->granted(); }));
+  EXPECT_FALSE(waiting->told());
+  room_->stop_waits();
+}
+
+// Its shared lock is given up, so there is nothing to be made exclusive.
+TEST_F(JoinTest, OpenThatOnlyTriesLeavesAFlockThatWaitsAlone) {
+  Hold own = open(10, kShared);
+  Hold other = open(20, kShared);
+  holders_.set(10, kFile, 1);
+  auto waiting = std::make_shared<Told>();
+  room_->park_flock(own, kExclusive, 1, std::make_unique<TestWaiter>(waiting));
+  EXPECT_FALSE(waiting->told());
+  EXPECT_FALSE(join(10, kExclusive).valid());
+  EXPECT_FALSE(join(10, kShared).valid());
+  other.reset();
+  EXPECT_TRUE(ticked_until([&] { return waiting->granted(); }));
+  own.reset();
+  EXPECT_TRUE(open(30, kExclusive).valid()) << "the table counts a holder that is not there";
+}
+
 TEST_F(JoinTest, WhoeverInheritedADescriptorJoins) {
   const Hold writer = open(10, kExclusive);
   holders_.set(20, kFile, 1);
@@ -366,6 +405,38 @@ TEST_F(ClientFlockTest, OpensOfOneProcessExcludeOneAnother) {
   EXPECT_TRUE(eventually([&] { return waiting->granted(); }));
   EXPECT_FALSE(waiting->gave_up);
   EXPECT_EQ(room_->try_flock(one, kShared).error, EWOULDBLOCK);
+}
+
+TEST_F(ClientFlockTest, OtherOpensOfTheProcessAreNotInItsWay) {
+  Hold one = open(10, kShared);
+  Hold two = open(10, kShared);
+  EXPECT_EQ(room_->try_flock(one, kExclusive).error, 0);
+  EXPECT_EQ(room_->try_flock(two, kShared).error, EWOULDBLOCK) << "its own flock(2) is";
+  room_->unlock_flock(one);
+  const Hold stranger = open(20, kShared);
+  auto waiting = park_flock(two, kExclusive);
+  EXPECT_FALSE(waiting->told());
+  EXPECT_EQ(locker_.held(), 1U) << "none of the process holds up the stranger";
+  probe_.ending = true;
+  room_->interrupt(waiting->id);
+  EXPECT_TRUE(ticked_until([&] { return waiting->told(); }));
+  EXPECT_EQ(locker_.held(), 2U) << "had again before the call returns";
+}
+
+TEST_F(ClientFlockTest, ManyThatWaitForOneOfTheirProcessNeedNoDeepStack) {
+  Hold first = open(10, kExclusive);
+  holders_.set(10, kFile, 1);
+  ASSERT_EQ(room_->try_flock(first, kExclusive).error, 0);
+  std::vector<Hold> holds;
+  std::vector<std::shared_ptr<Told>> waiting;
+  for (int i = 0; i < 2000; ++i) {
+    holders_.set(10, kFile, static_cast<std::size_t>(i) + 1);
+    holds.push_back(join(10, kExclusive));
+    ASSERT_TRUE(holds.back().valid());
+    waiting.push_back(park_flock(holds.back(), kShared));
+  }
+  room_->unlock_flock(first);
+  for (const auto& told : waiting) ASSERT_TRUE(told->granted());
 }
 
 TEST_F(ClientFlockTest, StopEndsACallThatWaits) {
