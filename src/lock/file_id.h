@@ -2,7 +2,6 @@
 
 #include <sys/types.h>
 
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -13,7 +12,10 @@ namespace flockfs {
 struct FileId {
   dev_t dev = 0;
   ino_t ino = 0;
-  friend auto operator<=>(const FileId&, const FileId&) = default;
+  friend bool operator==(const FileId&, const FileId&) = default;
+  friend bool operator<(const FileId& one, const FileId& other) {
+    return one.dev != other.dev ? one.dev < other.dev : one.ino < other.ino;
+  }
 };
 
 struct FileIdHash {

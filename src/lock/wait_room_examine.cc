@@ -233,8 +233,8 @@ std::optional<std::size_t> WaitRoom::draw_graph(const Wait& start, WaitGraph& gr
 // Looks at what the circle rests on. False if all of that is known.
 bool WaitRoom::learn(const WaitGraph& graph, const WaitCircle& circle, WaitFacts& facts) {
   bool news = false;
-  for (std::size_t i = 0; i < circle.size(); ++i) {
-    const WaitGraph::Node& node = graph.nodes[circle[i]];
+  for (const std::size_t at : circle) {
+    const WaitGraph::Node& node = graph.nodes[at];
     if (!facts.threads.contains(node.process)) {
       facts.threads[node.process] = holders_.threads(node.process).value_or(0);
       news = true;
