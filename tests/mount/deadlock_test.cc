@@ -69,17 +69,19 @@ TEST_P(DeadlockTest, ThreadThatRunsMayEndItSoNobodyIsRefused) {
   Child one = holder(0, O_RDWR, 1, O_RDWR);
   Child other([&](Peer& test) {
     UniqueFd held = open_file(mnt(name(1)), O_RDWR);
+    test.say("has one");
+    test.await("go on");
     std::thread closing([&] {
       test.await("close");
       held.reset();
     });
-    test.say("has one");
     const UniqueFd two(::open(mnt(name(0)).c_str(), O_RDWR | O_CLOEXEC));
     closing.join();
     test.say(two ? "has both" : std::to_string(errno));
   });
   ASSERT_TRUE(one.says("has one"));
   ASSERT_TRUE(other.says("has one"));
+  other.say("go on");
   ASSERT_TRUE(mirror().waits(other.pid()));
   one.say("go on");
   ASSERT_TRUE(mirror().waits(one.pid()));
