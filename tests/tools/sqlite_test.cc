@@ -64,7 +64,9 @@ TEST_P(SqliteTest, MirrorAndSourceLoseNoUpdateWithARollbackJournal) {
 // The index of the journal is memory that both sides share: without passthrough the mirror's is a copy.
 TEST_P(SqliteTest, MirrorAndSourceLoseNoUpdateWithAWriteAheadLog) {
   mount({.options = {"exclude=db"}, .test_deadline = Millis(500000)});
-  if (log().matching({.event = "mounted"}).front().get("passthrough") != "on") {
+  const auto mounted = log().wait_for({.event = "mounted"});
+  ASSERT_TRUE(mounted.has_value());
+  if (mounted->get("passthrough") != "on") {
     GTEST_SKIP() << "no passthrough";
   }
   count_together("WAL", mnt("db/data"), source("db/data"));
