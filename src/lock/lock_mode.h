@@ -21,4 +21,9 @@ enum class LockMode : std::uint8_t { kShared, kExclusive };
   return mode == LockMode::kShared ? "shared" : "exclusive";
 }
 
+// Whether somebody who holds a lock of one mode keeps another from one of the other.
+[[nodiscard]] constexpr bool in_the_way(LockMode holder, LockMode wanted) {
+  return wanted == LockMode::kExclusive || holder == LockMode::kExclusive;
+}
+
 }  // namespace flockfs

@@ -18,10 +18,6 @@ constexpr Duration kLookAgainAfter = std::chrono::milliseconds(1);
 constexpr Duration kFirstExamPause = std::chrono::milliseconds(20);
 constexpr Duration kLongestExamPause = std::chrono::seconds(5);
 
-constexpr bool in_the_way(LockMode holder, LockMode wanted) {
-  return wanted == LockMode::kExclusive || holder == LockMode::kExclusive;
-}
-
 }  // namespace
 
 // Whom only somebody outside is in the way of can neither join anything nor wait in a circle that is seen from here.

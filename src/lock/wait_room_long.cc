@@ -8,10 +8,6 @@ namespace flockfs {
 
 namespace {
 
-bool in_the_way(LockMode holder, LockMode wanted) {
-  return wanted == LockMode::kExclusive || holder == LockMode::kExclusive;
-}
-
 // The record's holders, and those in its queue before `wait_id`.
 std::vector<Blocker> blockers_in(const LockRecord& record, LockMode mode, std::uint64_t wait_id) {
   std::vector<Blocker> all;
