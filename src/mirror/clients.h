@@ -19,6 +19,10 @@ namespace flockfs {
 // The process's command name for the log; empty if it is gone.
 [[nodiscard]] std::string command_of(pid_t process);
 
+// Whether the thread, whose request is unanswered, is in a call that opens, executes or truncates a file by its path:
+// yes, or not known to be. Reads /proc/TID/syscall.
+[[nodiscard]] bool opens_by_path(pid_t tid);
+
 // A system call of a client at the moment before it is answered, to tell later whether the client's kernel code has
 // taken the answer in. Reads /proc.
 class AnsweredCall {

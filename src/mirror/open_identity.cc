@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "mirror/clients.h"
 #include "mirror/open_pipeline.h"
 
 namespace flockfs {
@@ -20,9 +21,8 @@ bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
 // nobody says, so all must: what does not is dropped, and the kernel looks again. It also does if the rights have
 // changed since it was told of them, for it has checked the old ones. At the second try whatever is there is served,
 // and so is what has no name (O_TMPFILE, a deleted file by its magic link).
-bool OpenPipeline::leads_here(pid_t tid, const InodePtr& inode, LockMode mode, const struct stat& st) {
+bool OpenPipeline::leads_here(pid_t tid, const InodePtr& inode, const struct stat& st) {
   auto names = core_.inodes.names(*inode);
-  if (retries_.take(tid, inode.get(), names, mode)) return true;
   std::vector<const Inode::Name*> stale;
   for (const Inode::Name& name : names) {
     if (!is_at(name, st)) stale.push_back(&name);
@@ -37,8 +37,15 @@ bool OpenPipeline::leads_here(pid_t tid, const InodePtr& inode, LockMode mode, c
   return false;
 }
 
+// Asked when the request arrives: what it then waits for may take longer than a second try is awaited.
+std::optional<Retries::Second> OpenPipeline::second_try(pid_t tid, const Inode& inode, LockMode mode) {
+  if (retries_.none()) return std::nullopt;
+  return retries_.take(tid, &inode, core_.inodes.names(inode), mode);
+}
+
 void OpenPipeline::attributes_were_stale(pid_t tid, const InodePtr& inode) {
-  retries_.remember(tid, inode, core_.inodes.names(*inode), Retries::First::kAttributes);
+  retries_.remember(tid, inode, core_.inodes.names(*inode),
+                    opens_by_path(tid) ? Retries::First::kOpen : Retries::First::kAttributes);
 }
 
 Result<Found> OpenPipeline::lookup(pid_t tid, const InodePtr& parent, const char* name) {

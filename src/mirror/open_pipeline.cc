@@ -102,6 +102,7 @@ void OpenPipeline::open(Request request, InodePtr inode, int flags) {
             process_of(tid),
             now(),
             decision};
+  task.second = second_try(tid, *task.inode, task.mode());
   if (task.slot) {
     open_now(std::move(task));
   } else if (core_.releases->kept() > 0) {
@@ -305,7 +306,7 @@ void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
     task.request.error(errno);
     return;
   }
-  if (!leads_here(task.tid, task.inode, task.mode(), st)) {
+  if (!task.second && !leads_here(task.tid, task.inode, st)) {
     file.reset();  // the lock first: the kernel comes back for the file that has the name now
     task.request.error(ESTALE);
     return;

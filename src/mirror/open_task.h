@@ -20,6 +20,7 @@ struct OpenPipeline::Task {
   pid_t process;
   TimePoint started;
   FilterDecision decision;
+  std::optional<Retries::Second> second{};  // after an ESTALE: whatever is there is served
   UniqueFd spare{};             // the open file description again, if it may come to be opened without a lock
   std::string_view unlocked{};  // why it is opened without a lock that it should have
   Duration waited{};

@@ -49,6 +49,7 @@ struct OpenPipeline::Truncation {
   pid_t process;
   TimePoint started;
   FilterDecision decision;
+  std::optional<Retries::Second> second;  // after an ESTALE
   UniqueFd fd;           // the file for this truncation alone, once it is open
   bool waiting = false;  // the log has been told
   Hold hold;             // until the client has taken the answer in
@@ -69,6 +70,7 @@ void OpenPipeline::truncate(std::shared_ptr<Request> request, const InodePtr& in
   truncation->size = size;
   truncation->started = now();
   truncation->decision = decide(*inode);
+  truncation->second = second_try(truncation->tid, *inode, LockMode::kExclusive);
   truncation->request = std::move(request);
   truncation->answer = std::move(answer);
   truncating_.add(*inode);
@@ -192,7 +194,7 @@ Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
 Status OpenPipeline::cut(const Truncation& truncation, int fd) {
   struct stat st {};
   if (::fstat(fd, &st) != 0) return errno_error();
-  if (!leads_here(truncation.tid, truncation.inode, LockMode::kExclusive, st)) return Error{ESTALE, {}};
+  if (!truncation.second && !leads_here(truncation.tid, truncation.inode, st)) return Error{ESTALE, {}};
   const CallerScope scope(truncation.caller, CallerScope::Rights::kPlain);
   if (!scope.ok()) return Error{EPERM, {}};
   if (::ftruncate(fd, truncation.size) != 0) return errno_error();

@@ -44,8 +44,9 @@ void Retries::remember(pid_t tid, const InodePtr& inode, std::vector<Inode::Name
   size_ = stale_.size();
 }
 
-bool Retries::take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names, LockMode mode) {
-  if (size_ == 0) return false;
+std::optional<Retries::Second> Retries::take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names,
+                                             LockMode mode) {
+  if (none()) return std::nullopt;
   Stale stale;
   std::vector<Stale> dropped;
   MutexLock lock(mutex_);
@@ -53,22 +54,24 @@ bool Retries::take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>
   if (entry == stale_.end()) {  // what clients never came back for keeps deleted files in being
     drop_old(dropped);
     size_ = stale_.size();
-    return false;
+    return std::nullopt;
   }
   stale = std::move(entry->second);
   stale_.erase(entry);
   size_ = stale_.size();
   lock.unlock();
-  if (stale.misses >= kMostMisses && inode != nullptr) return false;
-  if ((mode == LockMode::kShared ? stale.until : stale.until_for_writers) < now()) return false;
-  if (inode != nullptr && stale.inode.get() == inode) return true;
-  return std::any_of(names.begin(), names.end(), [&](const Inode::Name& name) {
-    return std::find(stale.names.begin(), stale.names.end(), name) != stale.names.end();
-  });
+  if (stale.misses >= kMostMisses && inode != nullptr) return std::nullopt;
+  if ((mode == LockMode::kShared ? stale.until : stale.until_for_writers) < now()) return std::nullopt;
+  const bool same = inode != nullptr && stale.inode.get() == inode;
+  const bool known = same || std::any_of(names.begin(), names.end(), [&](const Inode::Name& name) {
+                       return std::find(stale.names.begin(), stale.names.end(), name) != stale.names.end();
+                     });
+  if (!known) return std::nullopt;
+  return Second{std::move(stale.kept)};
 }
 
 bool Retries::awaited(pid_t tid, const InodePtr& parent, const char* name) {
-  if (size_ == 0) return false;
+  if (none()) return false;
   std::vector<Stale> dropped;
   MutexLock lock(mutex_);
   drop_old(dropped);

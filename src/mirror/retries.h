@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "base/clock.h"
@@ -18,8 +19,9 @@ namespace flockfs {
 // would reach the client: the second try gets what is there. Thread-safe.
 class Retries {
  public:
-  // Whose answer was the first ESTALE. The permission check of an open asks for attributes (GETATTR) and takes ESTALE
-  // for its first try, but so does stat(2), and the open that follows that is a first try of its own.
+  // Whose answer was the first ESTALE: an open's, or that of a GETATTR of nobody knows what. The permission check of an
+  // open asks for attributes and takes ESTALE for its first try, but so does stat(2), and the open that follows that is
+  // a first try of its own.
   enum class First { kOpen, kAttributes };
 
   // The thread was answered ESTALE about this inode, known by these names.
@@ -28,14 +30,22 @@ class Retries {
   // The same for an O_CREAT open that found the name taken.
   void remember_name(pid_t tid, const InodePtr& parent, const char* name) { remember(tid, nullptr, {{parent, name}}); }
   bool take_name(pid_t tid, const InodePtr& parent, const char* name) {
-    return take(tid, nullptr, {{parent, name}}, LockMode::kShared);  // CREATE looks at the name again itself
+    // CREATE looks at the name again itself.
+    return take(tid, nullptr, {{parent, name}}, LockMode::kShared).has_value();
   }
 
-  // Whether an open by this thread is such a second try: of the same inode (the kernel opens a magic link again without
-  // a lookup), or of what has one of its names now. Forgets it. If the first may have been a stat(2)'s, a reader is
-  // served what was there a moment ago, which is as if it had come a moment earlier; a writer only soon after the
-  // lookup in between, lest it writes to a file that has been replaced.
-  bool take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names, LockMode mode);
+  // A second try. What it is for can be opened as long as this lives, whatever becomes of its name.
+  struct Second {
+    UniqueFd kept;  // O_PATH
+  };
+
+  // Whether an open that arrives now from this thread is such a second try: of the same inode (the kernel opens a magic
+  // link again without a lookup), or of what has one of its names now. Forgets it. If the first may have been a
+  // stat(2)'s, a reader is served what was there a moment ago, which is as if it had come a moment earlier; a writer
+  // only soon after the lookup in between, lest it writes to a file that has been replaced.
+  std::optional<Second> take(pid_t tid, const Inode* inode, const std::vector<Inode::Name>& names, LockMode mode);
+  // Most opens ask only this.
+  [[nodiscard]] bool none() const { return size_ == 0; }
 
   // Whether a lookup is the one between the two tries, the second of which follows at once or never. Then what it finds
   // has to be kept in being until the second, which else could find it replaced and gone once more: keep() takes a

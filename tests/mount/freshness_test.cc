@@ -280,6 +280,26 @@ TEST_P(FreshnessTest, FileThatIsReplacedTwiceIsStillOpened) {
   reader.close();
 }
 
+// The same however long that wait is.
+TEST_P(FreshnessTest, SecondTryMayWaitForLong) {
+  write_file(source("f"), "first");
+  write_file(source("second"), "second");
+  write_file(source("third"), "third");
+  mount_with_long_caches();
+  ForeignLock first(source("f"), LOCK_EX);
+  ForeignLock second(source("second"), LOCK_EX);
+  Opener writer(mnt("f"), O_WRONLY);
+  ASSERT_TRUE(mirror().waits(writer.pid()));
+  ASSERT_EQ(::rename(source("second").c_str(), source("f").c_str()), 0);
+  first.release();
+  ASSERT_TRUE(log().wait_for_count({.event = "wait", .pid = writer.pid()}, 2));
+  pause_for(Millis(1500));  // the time is what is tested
+  ASSERT_EQ(::rename(source("third").c_str(), source("f").c_str()), 0);
+  second.release();
+  ASSERT_TRUE(writer.opens());
+  writer.close();
+}
+
 TEST_P(FreshnessTest, NamesThatAreMissingAreNotRemembered) {
   mount_with_long_caches();
   EXPECT_TRUE(in_child([&] {

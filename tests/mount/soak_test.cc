@@ -124,10 +124,7 @@ class Actor {
 
   static bool may_fail(int flags, int error) {
     return error == EINTR || (error == EAGAIN && (flags & O_NONBLOCK) != 0) ||
-           (error == ENOENT && (flags & O_CREAT) == 0) || (error == EEXIST && (flags & O_EXCL) != 0) ||
-           // A file that is replaced twice within one open: a writer whose first try ended at the permission check is
-           // known again for some milliseconds only (mirror/retries.cc).
-           (error == ESTALE && ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0));
+           (error == ENOENT && (flags & O_CREAT) == 0) || (error == EEXIST && (flags & O_EXCL) != 0);
   }
 
   UniqueFd open_some(int flags) {

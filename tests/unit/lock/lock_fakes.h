@@ -227,7 +227,7 @@ class FakeHolderProbe final : public HolderProbe {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       seen = holdings_[{process, file}];
-      after = std::exchange(after_look, {});
+      after = std::exchange(after_look_, {});
     }
     if (after) after();
     return seen;
@@ -245,11 +245,16 @@ class FakeHolderProbe final : public HolderProbe {
     const std::lock_guard<std::mutex> lock(mutex_);
     threads_[process] = count;
   }
+  // `after` is called once, before what is seen next is used.
+  void after_next_look(std::function<void()> after) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    after_look_ = std::move(after);
+  }
   std::atomic<int> looks{0};
-  std::function<void()> after_look;  // called once, before what was seen is used
 
  private:
   std::mutex mutex_;
+  std::function<void()> after_look_;
   std::map<std::pair<pid_t, FileId>, Holding> holdings_;
   std::map<pid_t, std::size_t> threads_;
 };

@@ -38,7 +38,7 @@ TEST_F(JoinTest, WhatWasSeenBeforeTheTableChangedIsNotTrusted) {
   Hold own = open(10, kExclusive);
   holders_.set(10, kFile, 1);
   auto stranger = park_of(20, kExclusive);
-  holders_.after_look = [&] { own.reset(); };
+  holders_.after_next_look([&] { own.reset(); });
   EXPECT_FALSE(join(10, kExclusive).valid());
   EXPECT_TRUE(eventually([&] { return stranger->granted(); }));
 }
