@@ -36,8 +36,8 @@ MUTANTS = {
     ),
     "skip-the-identity-check": (
         "src/mirror/open_identity.cc",
-        "if (retries_.take(tid, inode.get(), names, mode)) return true;",
-        "if (tid != 0 || retries_.take(tid, inode.get(), names, mode)) return true;",
+        "auto names = core_.inodes.names(*inode);\n  std::vector",
+        "auto names = core_.inodes.names(*inode);\n  if (tid != 0) return true;\n  std::vector",
         {"mount_tests": "*FreshnessTest*"},
     ),
     "unlock-twice": (
@@ -72,9 +72,21 @@ MUTANTS = {
     ),
     "refuse-in-doubt": (
         "src/lock/wait_graph.cc",
-        "if (threads != facts_.threads.end() && threads->second != waits->second.size()) return false;",
+        "if (state != facts_.processes.end() && state->second.threads != waits->second.size()) return false;",
         "",
         {"unit_lock": "WaitGraphTest.*:JoinTest.*"},
+    ),
+    "forget-the-heirs": (
+        "src/lock/wait_room_circles.cc",
+        "      add_inheritors(*record, wait, node);\n",
+        "",
+        {"mount_tests": "*DeadlockTest*"},
+    ),
+    "forget-flock-in-circles": (
+        "src/lock/wait_room_circles.cc",
+        "if (!wait.endless() || may_join",
+        "if (!wait.endless() || !wait.is_open() || may_join",
+        {"mount_tests": "*DeadlockTest*"},
     ),
     "keep-the-shared-lock-in-flock": (
         "src/lock/wait_room_flock.cc",

@@ -3,6 +3,8 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <optional>
 
 #include "lock/file_id.h"
@@ -13,7 +15,17 @@ namespace flockfs {
 struct Holding {
   std::size_t descriptions = 0;  // open file descriptions among its descriptors, O_PATH ones not counted
   bool mapped = false;
+  bool in_doubt = false;  // somebody else has opened the file without a lock, and may have handed that on
   [[nodiscard]] bool any() const { return descriptions != 0 || mapped; }
+};
+
+// A file's number in the mirror, as /proc shows it; 0 is none.
+using FileNumber = std::uint64_t;
+
+// What the kernel says of a process.
+struct ProcessState {
+  std::size_t threads = 0;
+  bool catches_alarm = false;  // it has a handler for SIGALRM, which may be about to end what it waits for
 };
 
 // Looks at client processes to see whether they hold what they are thought to hold (DESIGN 1.6, 1.7): descriptors are
@@ -25,8 +37,12 @@ class HolderProbe {
   // nullopt if the process cannot be seen.
   virtual std::optional<Holding> holding(pid_t process, const FileId& file) = 0;
 
-  // How many threads it has; nullopt if it cannot be seen.
-  virtual std::optional<std::size_t> threads(pid_t process) = 0;
+  // The same of all files of which it has anything.
+  virtual std::optional<std::map<FileNumber, Holding>> holdings(pid_t process) = 0;
+  virtual FileNumber number_of(const FileId& file) = 0;
+
+  // nullopt if it cannot be seen.
+  virtual std::optional<ProcessState> state(pid_t process) = 0;
 };
 
 }  // namespace flockfs

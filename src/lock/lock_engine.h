@@ -156,8 +156,10 @@ class LockEngine {
   virtual void unlock_flock(const Hold& hold) = 0;
 
   // Waits for it. A shared lock is given up while an exclusive one is waited for, and had again before the outcome
-  // (kGranted without a Hold) is told, or as soon as it can be had if the wait ends otherwise.
-  virtual void park_flock(const Hold& hold, LockMode mode, pid_t tid, std::shared_ptr<LockWaiter> waiter) = 0;
+  // (kGranted without a Hold) is told, or as soon as it can be had if the wait ends otherwise. `process` calls, which
+  // need not be the one that opened it, in the thread `tid`.
+  virtual void park_flock(const Hold& hold, LockMode mode, pid_t process, pid_t tid,
+                          std::shared_ptr<LockWaiter> waiter) = 0;
 
   // Ends all waits now and each later one at once with kStopped. What is held stays.
   virtual void stop_waits() = 0;

@@ -3,7 +3,9 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
+#include "lock/holder_probe.h"
 #include "lock/lock_engine.h"
 #include "lock/lock_table.h"
 
@@ -21,8 +23,9 @@ struct Wait {
   Wait(WaitId wait_id, LockRequest wanted, std::shared_ptr<LockWaiter> who, TimePoint now, BlockingPool& pool)
       : id(wait_id), request(std::move(wanted)), since(now), waiter(std::move(who)), point(pool) {}
 
-  // Whether the client may wait for this for ever in open(2).
-  [[nodiscard]] bool endless_open() const { return member == 0 && !internal && !request.deadline && !request.alone; }
+  // Whether a client may wait for this for ever.
+  [[nodiscard]] bool endless() const { return !internal && !request.deadline && !request.alone; }
+  [[nodiscard]] bool is_open() const { return member == 0 && !internal; }
 
   // Constant; but request.fd is taken by whoever tells that the lock is granted.
   const WaitId id;
@@ -30,6 +33,7 @@ struct Wait {
   const TimePoint since;
 
   // Constant once it is parked.
+  pid_t process = 0;      // that waits; 0: cannot be seen
   LockId member = 0;      // whose flock(2) this is
   bool internal = false;  // an open file's own lock that was lost: nobody waits
 
@@ -49,8 +53,10 @@ struct Wait {
   std::optional<TimePoint> long_at;    // when it becomes a long wait
   std::optional<TimePoint> next_exam;  // of its process, and of those it waits for
   Duration exam_pause{};
-  bool examined = false;   // its process has nothing of the file that it could join, at the last look
-  bool suspected = false;  // the waiter has been told of a possible deadlock
+  bool examined = false;        // its process has nothing of the file that it could join, at the last look
+  FileNumber number = 0;        // of the file; known once it is examined
+  std::vector<FileNumber> has;  // what its process had at the last look, in order
+  bool suspected = false;       // the waiter has been told of a possible deadlock
 };
 
 using WaitPtr = std::shared_ptr<Wait>;

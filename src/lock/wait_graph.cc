@@ -27,6 +27,7 @@ class Stuck {
   // A stuck wait that this one waits for.
   [[nodiscard]] std::optional<std::size_t> next_of(std::size_t at) const {
     const WaitGraph::Node& node = graph_.nodes[at];
+    if (node.flock && ends_by_alarm(node.process)) return std::nullopt;
     for (const pid_t holder : node.holders) {
       if (holds(holder, node.file) && process(holder)) return of_process_.at(holder).front();
     }
@@ -35,6 +36,10 @@ class Stuck {
   }
 
  private:
+  [[nodiscard]] bool ends_by_alarm(pid_t process) const {
+    const auto state = facts_.processes.find(process);
+    return state != facts_.processes.end() && state->second.catches_alarm;
+  }
   [[nodiscard]] bool holds(pid_t holder, const FileId& file) const {
     const auto seen = facts_.holds.find({holder, file});
     return seen == facts_.holds.end() || seen->second;
@@ -42,8 +47,8 @@ class Stuck {
   [[nodiscard]] bool process(pid_t number) const {
     const auto waits = of_process_.find(number);
     if (number == 0 || waits == of_process_.end()) return false;
-    const auto threads = facts_.threads.find(number);
-    if (threads != facts_.threads.end() && threads->second != waits->second.size()) return false;
+    const auto state = facts_.processes.find(number);
+    if (state != facts_.processes.end() && state->second.threads != waits->second.size()) return false;
     return std::all_of(waits->second.begin(), waits->second.end(), [this](std::size_t at) { return waits_[at]; });
   }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "lock/file_id.h"
+#include "lock/holder_probe.h"
 
 namespace flockfs {
 
@@ -17,7 +18,7 @@ namespace flockfs {
 //
 // A wait is stuck when it can never end: somebody who holds what it waits for is stuck, or the request before it in the
 // queue is. A process is stuck when all its threads wait and all their waits are: whoever can still run may close what
-// it holds.
+// it holds. A flock(2) call whose process catches SIGALRM is never stuck: that is how flock(1) -w ends one.
 struct WaitGraph {
   struct Node {
     std::uint64_t id = 0;  // later ones are greater
@@ -25,6 +26,7 @@ struct WaitGraph {
     FileId file;
     std::vector<pid_t> holders;        // processes that hold the file in its way
     std::optional<std::size_t> ahead;  // the request before it in the queue, if it is in the graph
+    bool flock = false;                // a flock(2) call; else an open
   };
   // Those without a deadline.
   std::vector<Node> nodes;
@@ -32,7 +34,7 @@ struct WaitGraph {
 
 // What was seen of the processes in a graph; whatever is not in it is taken to be as bad as it can be.
 struct WaitFacts {
-  std::map<pid_t, std::size_t> threads;
+  std::map<pid_t, ProcessState> processes;
   std::map<std::pair<pid_t, FileId>, bool> holds;
 };
 

@@ -52,6 +52,7 @@ void WaitRoom::park(LockRequest request, std::shared_ptr<LockWaiter> waiter) {
   {
     MutexLock lock(mutex_);
     wait = std::make_shared<Wait>(++last_id_, std::move(request), std::move(waiter), clock_.now(), pool_);
+    wait->process = wait->request.owner.tgid;
     waits_.emplace(wait->id, wait);
   }
   wait->waiter->on_parked(wait->id);
@@ -78,6 +79,7 @@ bool WaitRoom::enqueue(const WaitPtr& wait, Aftermath& after) {
   LockRecord& record = table_.find_or_add(request.file, wait->since);
   wait->place = record.enqueue({.wait_id = wait->id, .mode = request.mode, .owner = request.owner});
   wait->state = Wait::State::kQueued;
+  note_waiting(*wait);
   if (request.deadline) {
     deadlines_.emplace(*request.deadline, wait->id);
     wake_keeper(*request.deadline);
@@ -88,12 +90,16 @@ bool WaitRoom::enqueue(const WaitPtr& wait, Aftermath& after) {
   return true;
 }
 
+// REQUIRES: a client waits for it, from now on.
+void WaitRoom::note_waiting(const Wait& wait) { ++waiting_[wait.process]; }
+
 // From here on nobody but the teller of the outcome knows the wait, and the thread that blocks for it, if one does.
 void WaitRoom::forget(const WaitPtr& wait) {
   if (wait->state == Wait::State::kQueued) {
     LockRecord* const record = table_.find(wait->request.file);
     if (record != nullptr && wait->in_turn) std::erase(record->turns, wait->id);
     if (record != nullptr && !wait->in_turn) record->dequeue(wait->place);
+    if (const auto count = waiting_.find(wait->process); !wait->internal && --count->second == 0) waiting_.erase(count);
   }
   wait->state = Wait::State::kEnded;
   if (wait->request.deadline) deadlines_.erase({*wait->request.deadline, wait->id});

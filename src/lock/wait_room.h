@@ -38,8 +38,8 @@ class WaitRoom final : public LockEngine {
   void interrupt(WaitId id) override EXCLUDES(mutex_);
   FlockOutcome try_flock(const Hold& hold, LockMode mode) override EXCLUDES(mutex_);
   void unlock_flock(const Hold& hold) override EXCLUDES(mutex_);
-  void park_flock(const Hold& hold, LockMode mode, pid_t tid, std::shared_ptr<LockWaiter> waiter) override
-      EXCLUDES(mutex_);
+  void park_flock(const Hold& hold, LockMode mode, pid_t process, pid_t tid,
+                  std::shared_ptr<LockWaiter> waiter) override EXCLUDES(mutex_);
   void stop_waits() override EXCLUDES(mutex_);
   void end() override EXCLUDES(mutex_);
   [[nodiscard]] Stats stats() const override EXCLUDES(mutex_);
@@ -82,6 +82,7 @@ class WaitRoom final : public LockEngine {
   void cancel(const WaitPtr& wait, WaitEnd end, Aftermath& after) REQUIRES(mutex_);
   void grant(const WaitPtr& wait, LockRecord& record, LockId id, Aftermath& after) REQUIRES(mutex_);
   void forget(const WaitPtr& wait) REQUIRES(mutex_);
+  void note_waiting(const Wait& wait) REQUIRES(mutex_);
   void see_to(Aftermath after) EXCLUDES(mutex_);
   static void tell(std::vector<Ended> ended);
 
@@ -135,7 +136,7 @@ class WaitRoom final : public LockEngine {
   void made_exclusive(Holder& holder, int fresh) REQUIRES(mutex_);
   LockId upgradable(LockRecord& record, pid_t process, LockId wanted) REQUIRES(mutex_);
 
-  // wait_room_examine.cc: looking at the processes that wait, and at those they wait for.
+  // wait_room_examine.cc: looking at the processes that wait.
   bool worth_examining(const Wait& wait) REQUIRES(mutex_);
   void schedule_exam(const WaitPtr& wait, TimePoint at) REQUIRES(mutex_);
   void examine_again(LockRecord& record, pid_t process, Aftermath& after) REQUIRES(mutex_);
@@ -143,10 +144,14 @@ class WaitRoom final : public LockEngine {
   void examine_due() EXCLUDES(mutex_);
   void examine(const WaitPtr& wait) EXCLUDES(mutex_);
   bool waits_for_own_thread(const Wait& wait, const Holding& holding) REQUIRES(mutex_);
+
+  // wait_room_circles.cc: those they wait for.
   void look_for_deadlock(const WaitPtr& wait) EXCLUDES(mutex_);
-  bool blocks_somebody(pid_t process) REQUIRES(mutex_);
+  bool may_be_stuck(const Wait& wait) REQUIRES(mutex_);
   [[nodiscard]] bool may_join(const Wait& wait, const LockRecord& record) const REQUIRES(mutex_);
   std::optional<std::size_t> draw_graph(const Wait& start, WaitGraph& graph) REQUIRES(mutex_);
+  void add_inheritors(const LockRecord& record, const Wait& wait, WaitGraph::Node& node) REQUIRES(mutex_);
+  void add_turns(const LockRecord& record, WaitGraph& graph) REQUIRES(mutex_);
   bool learn(const WaitGraph& graph, const WaitCircle& circle, WaitFacts& facts) EXCLUDES(mutex_);
   bool holds_for_sure(pid_t process, const FileId& file) EXCLUDES(mutex_);
   bool refuse_one_of(const WaitGraph& graph, const WaitCircle& circle) EXCLUDES(mutex_);
@@ -197,6 +202,7 @@ class WaitRoom final : public LockEngine {
   // Descriptors whose Hold has gone while the holder needs them.
   std::unordered_map<LockId, std::vector<UniqueFd>> kept_ GUARDED_BY(mutex_);
   std::unordered_map<WaitId, WaitPtr> waits_ GUARDED_BY(mutex_);
+  std::unordered_map<pid_t, unsigned> waiting_ GUARDED_BY(mutex_);  // processes that wait, and how often
   bool stopped_ GUARDED_BY(mutex_) = false;
   unsigned jobs_ GUARDED_BY(mutex_) = 0;  // of ours in the pool
   CondVar no_jobs_;

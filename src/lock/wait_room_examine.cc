@@ -1,10 +1,8 @@
-// Looks at the processes that wait for a client of the mirror, and at those they wait for: whether one waits for
-// itself, and whether all of a circle do (DESIGN 1.6, 1.7). One thread at a time, of the pool, or the keeper if there
-// is none.
+// Looks at the processes that wait for a client of the mirror: whether one waits for itself (DESIGN 1.6), and what it
+// has, for whoever waits for that. One thread at a time, of the pool, or the keeper if there is none.
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <utility>
 
 #include "lock/wait_room.h"
@@ -22,7 +20,7 @@ constexpr Duration kLongestExamPause = std::chrono::seconds(5);
 
 // Whom only somebody outside is in the way of can neither join anything nor wait in a circle that is seen from here.
 bool WaitRoom::worth_examining(const Wait& wait) {
-  if (wait.request.alone || wait.request.owner.tgid == 0) return false;
+  if (wait.request.alone || wait.process == 0) return false;
   const LockRecord* const record = table_.find(wait.request.file);
   return record != nullptr && (!record->holders().empty() || record->queue().size() > 1);
 }
@@ -88,37 +86,43 @@ void WaitRoom::examine_due() {
 
 void WaitRoom::examine(const WaitPtr& wait) {
   const LockRequest& request = wait->request;
-  const pid_t process = request.owner.tgid;
-  if (process == 0 || wait->internal || wait->member != 0) return;
-  bool held_by_clients = false;
+  if (wait->process == 0 || wait->internal) return;
   {
     MutexLock lock(mutex_);
-    const LockRecord* record = table_.find(request.file);
-    held_by_clients = record != nullptr && !record->holders().empty();
+    const LockRecord* const record = table_.find(request.file);
+    if (record == nullptr || record->holders().empty()) {  // somebody outside is in the way
+      wait->examined = true;
+      return;
+    }
   }
-  if (held_by_clients) {
-    const std::uint64_t seen = last_change(request.file);
-    const Holding holding = holders_.holding(process, request.file).value_or(Holding{});
-    Aftermath after;
-    {
-      MutexLock lock(mutex_);
-      const LockRecord* const record = table_.find(request.file);
-      if (record != nullptr && record->changed_at != seen) {  // what was seen may be out of date
+  const std::uint64_t seen = last_change(request.file);
+  const FileNumber number = holders_.number_of(request.file);
+  const std::map<FileNumber, Holding> has = holders_.holdings(wait->process).value_or(std::map<FileNumber, Holding>{});
+  const auto own = has.find(number);
+  Aftermath after;
+  {
+    MutexLock lock(mutex_);
+    wait->number = number;
+    wait->has.clear();
+    for (const auto& [file, holding] : has) {
+      if (holding.any() && !holding.in_doubt) wait->has.push_back(file);
+    }
+    const LockRecord* const record = table_.find(request.file);
+    if (wait->is_open() && record != nullptr && !record->holders().empty()) {
+      if (record->changed_at != seen) {  // what was seen may be out of date
         if (wait->state == Wait::State::kQueued) schedule_exam(wait, clock_.now() + kLookAgainAfter);
         return;
       }
+      const Holding holding = own == has.end() ? Holding{} : own->second;
       if (reopen_ == Reopen::kJoin) {
         (void)join(wait, holding, after);
       } else if (waits_for_own_thread(*wait, holding)) {
         cancel(wait, WaitEnd::kDeadlock, after);
       }
     }
-    see_to(std::move(after));
-  }
-  {
-    MutexLock lock(mutex_);
     wait->examined = true;
   }
+  see_to(std::move(after));
   look_for_deadlock(wait);
 }
 
@@ -137,140 +141,6 @@ bool WaitRoom::waits_for_own_thread(const Wait& wait, const Holding& holding) {
     });
   }
   return own;
-}
-
-void WaitRoom::look_for_deadlock(const WaitPtr& wait) {
-  if (!wait->endless_open()) return;
-  WaitGraph graph;
-  std::optional<std::size_t> start;
-  {
-    MutexLock lock(mutex_);
-    if (wait->state != Wait::State::kQueued || !blocks_somebody(wait->request.owner.tgid)) return;
-    start = draw_graph(*wait, graph);
-  }
-  if (!start) return;
-  WaitFacts facts;
-  const WaitCircle first = find_circle(graph, facts, *start);
-  WaitCircle circle = first;
-  while (!circle.empty() && learn(graph, circle, facts)) circle = find_circle(graph, facts, *start);
-  if (!circle.empty() && refuse_one_of(graph, circle)) return;
-  if (first.empty()) return;
-  std::shared_ptr<LockWaiter> waiter;
-  {
-    MutexLock lock(mutex_);
-    if (wait->state != Wait::State::kQueued || std::exchange(wait->suspected, true)) return;
-    waiter = wait->waiter;
-  }
-  std::vector<pid_t> processes;
-  for (const std::size_t at : first) processes.push_back(graph.nodes[at].process);
-  waiter->on_possible_deadlock(processes);
-}
-
-// Whether somebody waits for what the process has, as far as the table knows.
-bool WaitRoom::blocks_somebody(pid_t process) {
-  const LockRecord* last = nullptr;
-  for (const auto& [id, wait] : waits_) {
-    const LockRecord* const record = table_.find(wait->request.file);
-    if (record == nullptr || record == last) continue;
-    last = record;
-    if (std::any_of(record->holders().begin(), record->holders().end(),
-                    [process](const Holder& holder) { return holder.belongs_to(process); })) {
-      return true;
-    }
-    if (std::any_of(record->queue().begin(), record->queue().end(),
-                    [process](const QueuedRequest& request) { return request.owner.tgid == process; }) &&
-        record->queue().back().owner.tgid != process) {
-      return true;
-    }
-  }
-  return false;
-}
-
-// Whether the wait may turn out to be for what its own process has.
-bool WaitRoom::may_join(const Wait& wait, const LockRecord& record) const {
-  if (reopen_ == Reopen::kWait || wait.place->want != Want::kLock) return false;
-  return !wait.examined || std::any_of(record.holders().begin(), record.holders().end(), [&](const Holder& holder) {
-    return holder.belongs_to(wait.request.owner.tgid);
-  });
-}
-
-// All endless opens, and who is in their way. Returns the place of `start`.
-std::optional<std::size_t> WaitRoom::draw_graph(const Wait& start, WaitGraph& graph) {
-  std::map<FileId, LockRecord*> records;
-  for (const auto& [id, wait] : waits_) {
-    if (wait->state == Wait::State::kQueued && wait->endless_open()) records[wait->request.file] = nullptr;
-  }
-  std::optional<std::size_t> place;
-  for (auto& [file, record] : records) {
-    record = table_.find(file);
-    if (record == nullptr) continue;
-    std::optional<std::size_t> ahead;
-    for (const QueuedRequest& request : record->queue()) {
-      const Wait& wait = *waits_.at(request.wait_id);
-      if (!wait.endless_open() || may_join(wait, *record)) continue;
-      WaitGraph::Node node{request.wait_id, request.owner.tgid, file, {}, ahead};
-      const bool joins = reopen_ == Reopen::kJoin;
-      for (const Holder& holder : record->holders()) {
-        if (holder.state != Holder::State::kHeld || !in_the_way(holder.mode, request.mode)) continue;
-        if (request.want == Want::kUpgrade && (holder.id == request.holder || holder.belongs_to(node.process)))
-          continue;
-        holder.for_each_member([&](const Member& member) {
-          if (!joins || member.owner.tgid != node.process) node.holders.push_back(member.owner.tgid);
-        });
-      }
-      if (request.wait_id == start.id) place = graph.nodes.size();
-      ahead = graph.nodes.size();
-      graph.nodes.push_back(std::move(node));
-    }
-  }
-  return place;
-}
-
-// Looks at what the circle rests on. False if all of that is known.
-bool WaitRoom::learn(const WaitGraph& graph, const WaitCircle& circle, WaitFacts& facts) {
-  bool news = false;
-  for (const std::size_t at : circle) {
-    const WaitGraph::Node& node = graph.nodes[at];
-    if (!facts.threads.contains(node.process)) {
-      facts.threads[node.process] = holders_.threads(node.process).value_or(0);
-      news = true;
-    }
-    for (const pid_t holder : node.holders) {
-      if (facts.holds.contains({holder, node.file})) continue;
-      facts.holds[{holder, node.file}] = holds_for_sure(holder, node.file);
-      news = true;
-    }
-  }
-  return news;
-}
-
-// All that it opened of the file, as far as the table knows, it has still.
-bool WaitRoom::holds_for_sure(pid_t process, const FileId& file) {
-  const auto holding = holders_.holding(process, file);
-  if (!holding || !holding->any()) return false;
-  MutexLock lock(mutex_);
-  const LockRecord* const record = table_.find(file);
-  if (record == nullptr) return false;
-  return holding->mapped ||
-         (holding->descriptions >= record->open_members_of(process) && record->closed_members_of(process) == 0);
-}
-
-// EDEADLK for the one that closed the circle, if all of it waits still. False if it does not.
-bool WaitRoom::refuse_one_of(const WaitGraph& graph, const WaitCircle& circle) {
-  Aftermath after;
-  {
-    MutexLock lock(mutex_);
-    std::uint64_t last = 0;
-    for (const std::size_t at : circle) {
-      const auto found = waits_.find(graph.nodes[at].id);
-      if (found == waits_.end() || found->second->state != Wait::State::kQueued) return false;
-      last = std::max(last, graph.nodes[at].id);
-    }
-    const WaitPtr refused = waits_.at(last);  // the map forgets it
-    cancel(refused, WaitEnd::kDeadlock, after);
-  }
-  see_to(std::move(after));
-  return true;
 }
 
 }  // namespace flockfs

@@ -57,7 +57,8 @@ void WaitRoom::unlock_flock(const Hold& hold) {
   see_to(std::move(after));
 }
 
-void WaitRoom::park_flock(const Hold& hold, LockMode mode, pid_t tid, std::shared_ptr<LockWaiter> waiter) {
+void WaitRoom::park_flock(const Hold& hold, LockMode mode, pid_t process, pid_t tid,
+                          std::shared_ptr<LockWaiter> waiter) {
   LockRequest request;
   request.file = file_of(hold);
   request.mode = mode;
@@ -69,6 +70,7 @@ void WaitRoom::park_flock(const Hold& hold, LockMode mode, pid_t tid, std::share
       if (const Holder* holder = record->holder_of(id_of(hold))) request.owner = holder->first.owner;
     }
     wait = std::make_shared<Wait>(++last_id_, std::move(request), std::move(waiter), clock_.now(), pool_);
+    wait->process = process;
     wait->member = id_of(hold);
     waits_.emplace(wait->id, wait);
   }
@@ -81,15 +83,18 @@ void WaitRoom::park_flock(const Hold& hold, LockMode mode, pid_t tid, std::share
       end_wait(wait, *wait->early_end, 0, after);
     } else {
       wait->state = Wait::State::kQueued;
+      note_waiting(*wait);
       wait->in_turn = true;
       table_.find(wait->request.file)->turns.push_back(wait->id);
       wait->long_at = wait->since + long_wait_;
       long_waits_.emplace(*wait->long_at, wait->id);
       wake_keeper(*wait->long_at);
       start_flock(wait, after);
+      if (wait->state == Wait::State::kQueued && worth_examining(*wait)) schedule_exam(wait, wait->since);
     }
   }
   see_to(std::move(after));
+  start_examining();
 }
 
 // Looks at each once; what that leads to goes to the end of the list of the outermost call of this thread, as in

@@ -48,7 +48,7 @@ class Flocks::Parked final : public LockWaiter {
   void on_long_wait(Duration waited, const std::vector<Blocker>& blockers) override {
     log_long_wait(subject_, waited, blockers);
   }
-  void on_possible_deadlock(const std::vector<pid_t>& /*processes*/) override {}
+  void on_possible_deadlock(const std::vector<pid_t>& processes) override { log_deadlock(subject_, processes, false); }
 
  private:
   static int error_of(const LockOutcome& outcome) {
@@ -100,7 +100,7 @@ void Flocks::on_top(Request request, std::shared_ptr<OpenFile> file, int operati
   const auto interrupt = [](fuse_req_t native, void* id) {
     static_cast<Core*>(fuse_req_userdata(native))->flocks->interrupt_on_top(reinterpret_cast<std::uintptr_t>(id));
   };
-  opens_.park_flock(hold, mode, tid,
+  opens_.park_flock(hold, mode, process_of(tid), tid,
                     std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, interrupt));
 }
 

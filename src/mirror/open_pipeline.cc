@@ -286,6 +286,14 @@ void OpenPipeline::granted(Task task, LockOutcome outcome) {
   }
 }
 
+// The O_TRUNC of an open, and what the file is like afterwards. An errno, or 0.
+int OpenPipeline::truncate_as_asked(const Task& task, int fd, struct stat& st) {
+  if ((task.flags & O_TRUNC) == 0) return 0;
+  const CallerScope scope(task.caller, CallerScope::Rights::kPlain);
+  if (!scope.ok()) return EPERM;
+  return ::ftruncate(fd, 0) != 0 || ::fstat(fd, &st) != 0 ? errno : 0;
+}
+
 // REQUIRES: the lock, if one is wanted, is held: from here on the file is as its last holder left it.
 void OpenPipeline::finish(Task task, std::shared_ptr<OpenFile> file) {
   if (truncating_.any(*task.inode)) {
@@ -302,22 +310,22 @@ void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
   file->opener = task.process;
   file->since = now();
   struct stat st {};
+  // Before each of these answers the lock: whoever is told may try it at once.
+  const auto fail = [&](int error) {
+    file.reset();
+    task.request.error(error);
+  };
   if (::fstat(file->fd(), &st) != 0) {
-    task.request.error(errno);
+    fail(errno);
     return;
   }
   if (!task.second && !leads_here(task.tid, task.inode, st)) {
-    file.reset();  // the lock first: the kernel comes back for the file that has the name now
-    task.request.error(ESTALE);
+    fail(ESTALE);  // the kernel comes back for the file that has the name now
     return;
   }
-  if ((task.flags & O_TRUNC) != 0) {
-    const CallerScope scope(task.caller, CallerScope::Rights::kPlain);
-    if (!scope.ok()) errno = EPERM;
-    if (!scope.ok() || ::ftruncate(file->fd(), 0) != 0 || ::fstat(file->fd(), &st) != 0) {
-      task.request.error(errno);
-      return;
-    }
+  if (const int error = truncate_as_asked(task, file->fd(), st); error != 0) {
+    fail(error);
+    return;
   }
   answer(std::move(task), file, st);
 }

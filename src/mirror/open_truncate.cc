@@ -50,9 +50,9 @@ struct OpenPipeline::Truncation {
   TimePoint started;
   FilterDecision decision;
   std::optional<Retries::Second> second;  // after an ESTALE
-  UniqueFd fd;           // the file for this truncation alone, once it is open
-  bool waiting = false;  // the log has been told
-  Hold hold;             // until the client has taken the answer in
+  UniqueFd fd;                            // the file for this truncation alone, once it is open
+  bool waiting = false;                   // the log has been told
+  Hold hold;                              // until the client has taken the answer in
   LockFileHold lock_files;
   TimePoint locked;
   TimePoint next_join;

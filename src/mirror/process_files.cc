@@ -11,12 +11,15 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -98,8 +101,9 @@ struct BeforeInKernel {
   }
 };
 
-// The open file descriptions of a file among the descriptors of a process. nullopt if the process cannot be seen.
-std::optional<std::size_t> descriptions_of(int base, pid_t process, dev_t mirror, ino_t shown_ino) {
+// The descriptors of a process that are of files of the mirror (or of one of them, unless that is 0), by the file's
+// number. nullopt if the process cannot be seen.
+std::optional<std::map<FileNumber, std::vector<int>>> descriptors_of(int base, dev_t mirror, FileNumber only) {
   const int listing = ::openat(base, "fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (listing < 0) return std::nullopt;
   const Directory directory(::fdopendir(listing), &::closedir);
@@ -107,32 +111,34 @@ std::optional<std::size_t> descriptions_of(int base, pid_t process, dev_t mirror
     ::close(listing);
     return std::nullopt;
   }
+  std::map<FileNumber, std::vector<int>> found;
   std::set<std::uint64_t> mounts;
-  std::set<int, BeforeInKernel> found(BeforeInKernel{process});
+  bool mounts_read = false;
   std::size_t seen = 0;
   while (const dirent* entry = ::readdir(directory.get())) {
     int number = 0;
     if (!parse_number(entry->d_name, number)) continue;
     if (++seen > kMostDescriptors) return std::nullopt;
     const auto descriptor = parse_fdinfo(read_all_of(listing, entry->d_name));
-    if (!descriptor || descriptor->ino != shown_ino || descriptor->path_only) continue;
-    if (mounts.empty()) mounts = mounts_of_mirror(base, mirror);
+    if (!descriptor || descriptor->path_only || (only != 0 && descriptor->ino != only)) continue;
+    if (!std::exchange(mounts_read, true)) mounts = mounts_of_mirror(base, mirror);
     // A mount that the process does not see (detached, another namespace's) may be the mirror as well.
     if (mounts.empty()) return std::nullopt;
-    if (!mounts.contains(descriptor->mount)) continue;
-    found.insert(number);
+    if (mounts.contains(descriptor->mount)) found[descriptor->ino].push_back(number);
   }
-  return found.size();
+  return found;
 }
 
-bool maps(int base, dev_t mirror, ino_t shown_ino) {
+std::set<FileNumber> mapped_by(int base, dev_t mirror) {
   const std::string text = read_all_of(base, "maps");
+  std::set<FileNumber> found;
   for (std::string_view rest = text; !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    if (parse_maps_line(line) == MappedFile{mirror, shown_ino}) return true;
+    const MappedFile mapped = parse_maps_line(line);
+    if (mapped.first == mirror) found.insert(mapped.second);
   }
-  return false;
+  return found;
 }
 
 UniqueFd open_process(pid_t process) {
@@ -143,36 +149,56 @@ UniqueFd open_process(pid_t process) {
 
 }  // namespace
 
-// Opens of this process that hold no lock: a descriptor of one of these is no part of anybody's.
-std::size_t ProcHolderProbe::unlocked_opens(pid_t process, const FileId& file) const {
+// Opens that hold no lock: a descriptor of one of these is no part of anybody's.
+void ProcHolderProbe::leave_out_unlocked(pid_t process, std::map<FileNumber, Holding>& holdings) const {
   const MirrorConfig& config = core_.config;
   if (config.on_timeout == Otherwise::kFail && config.on_unsupported == Otherwise::kFail &&
       core_.filter.selects_everything()) {
-    return 0;
+    return;
   }
-  return core_.files
-      .pick([&](const OpenFile& open) {
-        return !open.locked() && open.opener == process && open.inode->dev() == file.dev &&
-               open.inode->ino() == file.ino;
-      })
-      .size();
+  const auto unlocked = core_.files.pick([&](const OpenFile& open) { return !open.locked(); });
+  for (const auto& open : unlocked) {
+    const auto holding = holdings.find(core_.source->shown_ino(open->inode->dev(), open->inode->ino()));
+    if (holding == holdings.end()) continue;
+    std::size_t& descriptions = holding->second.descriptions;
+    if (open->opener != process) holding->second.in_doubt = true;
+    if (open->opener == process && descriptions > 0) --descriptions;
+  }
+}
+
+std::optional<std::map<FileNumber, Holding>> ProcHolderProbe::look(pid_t process, FileNumber only) const {
+  const UniqueFd base = open_process(process);
+  if (!base) return std::nullopt;
+  const auto descriptors = descriptors_of(base.get(), core_.device, only);
+  if (!descriptors) return std::nullopt;
+  std::map<FileNumber, Holding> found;
+  for (const auto& [number, all] : *descriptors) {
+    found[number].descriptions = std::set<int, BeforeInKernel>(all.begin(), all.end(), BeforeInKernel{process}).size();
+  }
+  for (const FileNumber number : mapped_by(base.get(), core_.device)) found[number].mapped = true;
+  leave_out_unlocked(process, found);
+  return found;
 }
 
 std::optional<Holding> ProcHolderProbe::holding(pid_t process, const FileId& file) {
-  const UniqueFd base = open_process(process);
-  if (!base) return std::nullopt;
-  const ino_t shown = core_.source->shown_ino(file.dev, file.ino);
-  const auto descriptions = descriptions_of(base.get(), process, core_.device, shown);
-  if (!descriptions) return std::nullopt;
-  return Holding{*descriptions - std::min(*descriptions, unlocked_opens(process, file)),
-                 maps(base.get(), core_.device, shown)};
+  const FileNumber number = number_of(file);
+  const auto found = look(process, number);
+  if (!found) return std::nullopt;
+  const auto holding = found->find(number);
+  return holding == found->end() ? Holding{} : holding->second;
 }
 
-std::optional<std::size_t> ProcHolderProbe::threads(pid_t process) {
+std::optional<std::map<FileNumber, Holding>> ProcHolderProbe::holdings(pid_t process) { return look(process, 0); }
+
+FileNumber ProcHolderProbe::number_of(const FileId& file) { return core_.source->shown_ino(file.dev, file.ino); }
+
+std::optional<ProcessState> ProcHolderProbe::state(pid_t process) {
   const UniqueFd base = open_process(process);
-  std::uint64_t count = 0;
-  if (!base || !field(read_all_of(base.get(), "status"), "Threads:\t", count)) return std::nullopt;
-  return count;
+  const std::string status = base ? read_all_of(base.get(), "status") : std::string{};
+  std::uint64_t threads = 0;
+  std::uint64_t caught = 0;
+  if (!field(status, "Threads:\t", threads) || !field(status, "SigCgt:\t", caught, 16)) return std::nullopt;
+  return ProcessState{threads, (caught >> (SIGALRM - 1) & 1) != 0};
 }
 
 }  // namespace flockfs

@@ -14,10 +14,13 @@ class ProcHolderProbe final : public HolderProbe {
   // `core` outlives this, and knows the mirror's device before the first question.
   explicit ProcHolderProbe(const Core& core) : core_(core) {}
   std::optional<Holding> holding(pid_t process, const FileId& file) override;
-  std::optional<std::size_t> threads(pid_t process) override;
+  std::optional<std::map<FileNumber, Holding>> holdings(pid_t process) override;
+  FileNumber number_of(const FileId& file) override;
+  std::optional<ProcessState> state(pid_t process) override;
 
  private:
-  [[nodiscard]] std::size_t unlocked_opens(pid_t process, const FileId& file) const;
+  [[nodiscard]] std::optional<std::map<FileNumber, Holding>> look(pid_t process, FileNumber only) const;
+  void leave_out_unlocked(pid_t process, std::map<FileNumber, Holding>& holdings) const;
 
   const Core& core_;
 };

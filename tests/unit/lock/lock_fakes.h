@@ -221,21 +221,22 @@ class FakeForeignLocks final : public ForeignLocks {
 class FakeHolderProbe final : public HolderProbe {
  public:
   std::optional<Holding> holding(pid_t process, const FileId& file) override {
-    ++looks;
-    std::optional<Holding> seen;
-    std::function<void()> after;
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      seen = holdings_[{process, file}];
-      after = std::exchange(after_look_, {});
-    }
-    if (after) after();
-    return seen;
+    return look<Holding>([&] { return holdings_[{process, file}]; });
   }
-  std::optional<std::size_t> threads(pid_t process) override {
+  std::optional<std::map<FileNumber, Holding>> holdings(pid_t process) override {
+    return look<std::map<FileNumber, Holding>>([&] {
+      std::map<FileNumber, Holding> all;
+      for (const auto& [key, holding] : holdings_) {
+        if (key.first == process) all[key.second.ino] = holding;
+      }
+      return all;
+    });
+  }
+  FileNumber number_of(const FileId& file) override { return file.ino; }
+  std::optional<ProcessState> state(pid_t process) override {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = threads_.find(process);
-    return found == threads_.end() ? 1 : found->second;
+    return ProcessState{found == threads_.end() ? 1 : found->second, alarms_.contains(process)};
   }
   void set(pid_t process, const FileId& file, std::size_t descriptions, bool mapped = false) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -250,13 +251,32 @@ class FakeHolderProbe final : public HolderProbe {
     const std::lock_guard<std::mutex> lock(mutex_);
     after_look_ = std::move(after);
   }
+  void catch_alarm(pid_t process) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    alarms_.insert(process);
+  }
   std::atomic<int> looks{0};
 
  private:
+  template <typename Seen, typename Look>
+  Seen look(Look look) {
+    ++looks;
+    Seen seen;
+    std::function<void()> after;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      seen = look();
+      after = std::exchange(after_look_, {});
+    }
+    if (after) after();
+    return seen;
+  }
+
   std::mutex mutex_;
   std::function<void()> after_look_;
   std::map<std::pair<pid_t, FileId>, Holding> holdings_;
   std::map<pid_t, std::size_t> threads_;
+  std::set<pid_t> alarms_;
 };
 
 // What a waiter was told.

@@ -20,7 +20,7 @@ WaitGraph::Node node(std::uint64_t id, pid_t process, FileId file, std::vector<p
 
 WaitFacts single_threads(const WaitGraph& graph) {
   WaitFacts facts;
-  for (const auto& one : graph.nodes) facts.threads[one.process] = 1;
+  for (const auto& one : graph.nodes) facts.processes[one.process].threads = 1;
   return facts;
 }
 
@@ -37,7 +37,7 @@ TEST(WaitGraphTest, WaitForSomebodyWhoRunsIsNone) {
 TEST(WaitGraphTest, ThreadThatRunsMayEndIt) {
   const WaitGraph graph{{node(1, 10, kF, {20}), node(2, 20, kG, {10})}};
   WaitFacts facts = single_threads(graph);
-  facts.threads[20] = 2;
+  facts.processes[20].threads = 2;
   EXPECT_TRUE(find_circle(graph, facts, 0).empty());
 }
 
@@ -45,7 +45,7 @@ TEST(WaitGraphTest, ThreadThatRunsMayEndIt) {
 TEST(WaitGraphTest, ThreadWhoseWaitWillEndMayEndIt) {
   const WaitGraph graph{{node(1, 10, kF, {20}), node(2, 20, kG, {10}), node(3, 20, {1, 3}, {99})}};
   WaitFacts facts = single_threads(graph);
-  facts.threads[20] = 2;
+  facts.processes[20].threads = 2;
   EXPECT_TRUE(find_circle(graph, facts, 0).empty());
 }
 
@@ -74,6 +74,18 @@ TEST(WaitGraphTest, UnknownProcessesAreNoCircle) {
   EXPECT_TRUE(find_circle(graph, {}, 0).empty());
 }
 
+// flock(1) -w: an alarm ends it. An open's wait with such a handler is taken to be meant.
+TEST(WaitGraphTest, FlockOfAProcessThatCatchesAlarmsMayEnd) {
+  WaitGraph graph{{node(1, 10, kF, {20}), node(2, 20, kG, {10})}};
+  WaitFacts facts = single_threads(graph);
+  facts.processes[20].catches_alarm = true;
+  EXPECT_EQ(find_circle(graph, facts, 0).size(), 2U);
+  graph.nodes[1].flock = true;
+  EXPECT_TRUE(find_circle(graph, facts, 0).empty());
+  facts.processes[20].catches_alarm = false;
+  EXPECT_EQ(find_circle(graph, facts, 0).size(), 2U);
+}
+
 // Random graphs against a model: let everybody who can go on go on, until nobody can.
 class Model {
  public:
@@ -96,7 +108,7 @@ class Model {
     for (std::size_t at = 0; at < waits_.size(); ++at) {
       if (graph_.nodes[at].process == process && waits_[at]) ++waiting;
     }
-    return waiting < facts_.threads.at(process);
+    return waiting < facts_.processes.at(process).threads;
   }
   [[nodiscard]] bool blocked(std::size_t at) const {
     const auto& node = graph_.nodes[at];
@@ -118,7 +130,7 @@ TEST(WaitGraphTest, AgreesWithTheModelOnRandomGraphs) {
     const int processes = 2 + up_to(4);
     for (pid_t process = 1; process <= processes; ++process) {
       const int threads = 1 + up_to(1);
-      facts.threads[process] = static_cast<std::size_t>(threads);
+      facts.processes[process].threads = static_cast<std::size_t>(threads);
       for (int thread = 0; thread < threads; ++thread) {
         if (up_to(9) == 0) continue;  // it runs
         WaitGraph::Node made = node(graph.nodes.size() + 1, process, {1, static_cast<ino_t>(up_to(2))}, {});

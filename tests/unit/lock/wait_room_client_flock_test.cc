@@ -11,7 +11,7 @@ class ClientFlockTest : public JoinTest {
  protected:
   std::shared_ptr<Told> park_flock(const Hold& hold, LockMode mode) {
     auto told = std::make_shared<Told>();
-    room_->park_flock(hold, mode, 1, std::make_unique<TestWaiter>(told));
+    room_->park_flock(hold, mode, 10, 1, std::make_unique<TestWaiter>(told));
     return told;
   }
 };

@@ -48,7 +48,7 @@ TEST_F(JoinTest, UpgradeComesBeforeAFlockThatWaitsForItsProcess) {
   Hold other = open(20, kShared);
   holders_.set(10, kFile, 1);
   auto waiting = std::make_shared<Told>();
-  room_->park_flock(other, kExclusive, 1, std::make_unique<TestWaiter>(waiting));
+  room_->park_flock(other, kExclusive, 10, 1, std::make_unique<TestWaiter>(waiting));
   EXPECT_FALSE(waiting->told());
   auto upgrade = park_of(10, kExclusive);
   EXPECT_TRUE(ticked_until([&] { return upgrade->granted(); }));
@@ -62,7 +62,7 @@ TEST_F(JoinTest, OpenThatOnlyTriesLeavesAFlockThatWaitsAlone) {
   Hold other = open(20, kShared);
   holders_.set(10, kFile, 1);
   auto waiting = std::make_shared<Told>();
-  room_->park_flock(own, kExclusive, 1, std::make_unique<TestWaiter>(waiting));
+  room_->park_flock(own, kExclusive, 10, 1, std::make_unique<TestWaiter>(waiting));
   EXPECT_FALSE(waiting->told());
   EXPECT_FALSE(join(10, kExclusive).valid());
   EXPECT_FALSE(join(10, kShared).valid());
