@@ -18,23 +18,22 @@ LockMode mode_of(int operation) { return (operation & LOCK_EX) != 0 ? LockMode::
 // A call that waits.
 class Flocks::Parked final : public LockWaiter {
  public:
-  using Interrupt = void (*)(fuse_req_t request, void* id);
+  using Arrange = void (*)(const Request& request, WaitId id);  // for an interrupt
 
-  Parked(Flocks& flocks, Request request, std::shared_ptr<OpenFile> file, LockMode mode, Interrupt interrupt)
+  Parked(Flocks& flocks, Request request, std::shared_ptr<OpenFile> file, LockMode mode, Arrange arrange)
       : flocks_(flocks),
         file_(std::move(file)),
         subject_{flocks_.core_, *file_->inode, mode, process_of(request.tid())},
-        interrupt_(interrupt),
+        arrange_(arrange),
         request_(std::move(request)) {}
 
   void on_parked(WaitId id) override {
     log_wait(subject_);
-    // libfuse hands back a pointer; the id goes in its place, so that a late call meets nothing that has ended.
-    fuse_req_interrupt_func(request_.native(), interrupt_, reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
+    arrange_(request_, id);
   }
 
   void on_outcome(LockOutcome outcome) override {
-    fuse_req_interrupt_func(request_.native(), nullptr, nullptr);
+    request_.not_on_interrupt();
     if (outcome.gave_up) flocks_.note_lapse(*file_);
     if (outcome.hold.valid()) {
       Hold before;
@@ -69,7 +68,7 @@ class Flocks::Parked final : public LockWaiter {
   Flocks& flocks_;
   const std::shared_ptr<OpenFile> file_;
   const Subject subject_;
-  const Interrupt interrupt_;
+  const Arrange arrange_;
   Request request_;
 };
 
@@ -97,11 +96,11 @@ void Flocks::on_top(Request request, std::shared_ptr<OpenFile> file, int operati
   }
   const pid_t tid = request.tid();
   const Hold& hold = file->hold;
-  const auto interrupt = [](fuse_req_t native, void* id) {
-    static_cast<Core*>(fuse_req_userdata(native))->flocks->interrupt_on_top(reinterpret_cast<std::uintptr_t>(id));
+  const auto arrange = [](const Request& waiting, WaitId id) {
+    waiting.on_interrupt(id, [](Core& core, std::uint64_t wait) { core.flocks->interrupt_on_top(wait); });
   };
   opens_.park_flock(hold, mode, process_of(tid), tid,
-                    std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, interrupt));
+                    std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, arrange));
 }
 
 // As flock(2) converts: what was held goes first.
@@ -143,11 +142,11 @@ void Flocks::alone(Request request, std::shared_ptr<OpenFile> file, int operatio
   } else if ((operation & LOCK_NB) != 0) {
     request.error(EWOULDBLOCK);
   } else {
-    const auto interrupt = [](fuse_req_t native, void* id) {
-      static_cast<Core*>(fuse_req_userdata(native))->flocks->interrupt_alone(reinterpret_cast<std::uintptr_t>(id));
+    const auto arrange = [](const Request& waiting, WaitId id) {
+      waiting.on_interrupt(id, [](Core& core, std::uint64_t wait) { core.flocks->interrupt_alone(wait); });
     };
     others_.park(std::move(wanted),
-                 std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, interrupt));
+                 std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, arrange));
   }
 }
 

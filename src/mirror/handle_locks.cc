@@ -85,20 +85,13 @@ void setlk(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info, struct 
     }
     file->inode->tell_closes();
     auto answering = std::make_shared<Request>(std::move(request));
-    // libfuse hands back a pointer; the id goes in its place, so that a late call meets nothing that has ended.
     const auto arrange = [answering](RecordLocks::WaitId id) {
-      fuse_req_interrupt_func(
-          answering->native(),
-          [](fuse_req_t interrupted, void* data) {
-            static_cast<Core*>(fuse_req_userdata(interrupted))
-                ->records->interrupt(reinterpret_cast<std::uintptr_t>(data));
-          },
-          reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
+      answering->on_interrupt(id, [](Core& mirror, std::uint64_t wait) { mirror.records->interrupt(wait); });
     };
     const auto client = client_of(core, *file, *info, lock->l_pid, answering->tid());
     const bool look = lock->l_type != F_UNLCK && !client.apart;
     const auto done = [answering, &core, look, number = info->fh](int error) {
-      fuse_req_interrupt_func(answering->native(), nullptr, nullptr);
+      answering->not_on_interrupt();
       if (error == 0 && look) {
         answer_locked(core, answering, number);
       } else {

@@ -55,14 +55,7 @@ void OpenPipeline::wait_for_lock_file(Task task, std::vector<Inode::Name> names,
   const InodePtr inode = task.inode;
   auto shared = std::make_shared<Task>(std::move(task));
   const auto arrange = [shared](LockFileWaits::Id id) {
-    // libfuse hands back a pointer; the id goes in its place, so that a late call meets nothing that has ended.
-    fuse_req_interrupt_func(
-        shared->request.native(),
-        [](fuse_req_t interrupted, void* data) {
-          static_cast<Core*>(fuse_req_userdata(interrupted))
-              ->lock_file_waits->interrupt(reinterpret_cast<std::uintptr_t>(data));
-        },
-        reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
+    shared->request.on_interrupt(id, [](Core& core, std::uint64_t wait) { core.lock_file_waits->interrupt(wait); });
   };
   const auto on_long = [this, inode, mode = shared->mode(), process = shared->process, started = shared->started,
                         path] {
@@ -71,7 +64,7 @@ void OpenPipeline::wait_for_lock_file(Task task, std::vector<Inode::Name> names,
   waiting_.add(*inode);
   const auto done = [this, shared, inode, begun](LockFileWaits::End end, LockFileBackoff backoff) {
     waiting_.remove(*inode);
-    fuse_req_interrupt_func(shared->request.native(), nullptr, nullptr);
+    shared->request.not_on_interrupt();
     core_.counters.wait_ended(now() - begun);
     shared->backoff = backoff;
     lock_file_wait_ended(std::move(*shared), end);

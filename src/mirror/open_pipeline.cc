@@ -44,17 +44,11 @@ class OpenPipeline::Parked final : public LockWaiter {
   void on_parked(WaitId id) override {
     ++pipeline_.core_.counters.waited;
     log_wait(subject_);
-    // libfuse hands back a pointer; the id goes in its place, so that a late call meets nothing that has ended.
-    fuse_req_interrupt_func(
-        task_.request.native(),
-        [](fuse_req_t request, void* data) {
-          static_cast<Core*>(fuse_req_userdata(request))->opens->interrupt_lock(reinterpret_cast<std::uintptr_t>(data));
-        },
-        reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
+    task_.request.on_interrupt(id, [](Core& core, std::uint64_t wait) { core.opens->interrupt_lock(wait); });
   }
 
   void on_outcome(LockOutcome outcome) override {
-    fuse_req_interrupt_func(task_.request.native(), nullptr, nullptr);
+    task_.request.not_on_interrupt();
     pipeline_.waiting_.remove(*inode_);  // before the answer: what the client does next must not find itself waiting
     pipeline_.core_.counters.wait_ended(outcome.waited);
     pipeline_.granted(std::move(task_), std::move(outcome));
@@ -160,15 +154,8 @@ void OpenPipeline::open_now(Task task) {
   opened(std::move(task), fd ? 0 : fd.error().code, fd ? *std::move(fd) : UniqueFd{});
 }
 
-// libfuse hands back a pointer; the id goes in its place, so that a late call meets nothing that has ended.
-void OpenPipeline::interrupt_open_by(fuse_req_t request, SlowOpens::Id id) {
-  fuse_req_interrupt_func(
-      request,
-      [](fuse_req_t interrupted, void* data) {
-        static_cast<Core*>(fuse_req_userdata(interrupted))
-            ->opens->interrupt_open(reinterpret_cast<std::uintptr_t>(data));
-      },
-      reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
+void OpenPipeline::interrupt_open_by(const Request& request, SlowOpens::Id id) {
+  request.on_interrupt(id, [](Core& core, std::uint64_t open) { core.opens->interrupt_open(open); });
 }
 
 void OpenPipeline::open_slowly(Task task, std::optional<TimePoint> deadline) {
@@ -176,7 +163,7 @@ void OpenPipeline::open_slowly(Task task, std::optional<TimePoint> deadline) {
   const pid_t tid = task.tid;
   const InodePtr inode = task.inode;
   auto shared = std::make_shared<Task>(std::move(task));
-  const auto arrange = [shared](SlowOpens::Id id) { interrupt_open_by(shared->request.native(), id); };
+  const auto arrange = [shared](SlowOpens::Id id) { interrupt_open_by(shared->request, id); };
   // The task itself may be on its way already.
   const auto on_wait = [this, inode, mode = shared->mode(), process = shared->process] {
     ++core_.counters.waited;
@@ -185,7 +172,7 @@ void OpenPipeline::open_slowly(Task task, std::optional<TimePoint> deadline) {
   waiting_.add(*inode);
   const auto done = [this, shared, inode](SlowOpens::Opened result) {
     waiting_.remove(*inode);
-    fuse_req_interrupt_func(shared->request.native(), nullptr, nullptr);
+    shared->request.not_on_interrupt();
     opened(std::move(*shared), result.error, std::move(result.fd));
   };
   slow_.open(inode, flags, tid, arrange, done, on_wait, deadline);

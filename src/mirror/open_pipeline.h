@@ -64,7 +64,7 @@ class OpenPipeline {
   void stop();
 
   // Has the kernel's INTERRUPT for a request end the slow open `id`.
-  static void interrupt_open_by(fuse_req_t request, SlowOpens::Id id);
+  static void interrupt_open_by(const Request& request, SlowOpens::Id id);
 
  private:
   struct Task;

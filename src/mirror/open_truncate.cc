@@ -230,7 +230,7 @@ Status OpenPipeline::open_slowly_for(Truncation& truncation) {
   SlowOpens::Id slow = 0;
   const auto arrange = [&](SlowOpens::Id id) {
     slow = id;
-    interrupt_open_by(truncation.request->native(), id);
+    interrupt_open_by(*truncation.request, id);
   };
   slow_.open(truncation.inode, O_WRONLY, truncation.tid, arrange, [opening](SlowOpens::Opened opened) {
     MutexLock lock(opening->mutex);
@@ -250,7 +250,7 @@ Status OpenPipeline::open_slowly_for(Truncation& truncation) {
     }
     lock.lock();
   }
-  fuse_req_interrupt_func(truncation.request->native(), nullptr, nullptr);
+  truncation.request->not_on_interrupt();
   truncation.fd = std::move(opening->result->fd);
   if (opening->result->error != 0) return Error{opening->result->error, {}};
   return {};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 #include <utility>
 
@@ -7,6 +8,8 @@
 #include "tree/credentials.h"
 
 namespace flockfs {
+
+struct Core;
 
 // The right and the duty to answer one request of the kernel, exactly once. Move-only; may be answered by any thread,
 // one at a time, under no mutex. A request that is dropped unanswered is answered EIO, so that no client hangs on our
@@ -40,6 +43,20 @@ class Request {
   // The caller as the maker of something about which the kernel has not been asked, so that their own rights decide:
   // with all supplementary groups, and the umask, which not every request brings along. Reads /proc/TID/status.
   [[nodiscard]] Caller maker_unasked() const;
+
+  // Has interrupt(core, id) called when the kernel sends INTERRUPT, until the request is answered or this is taken
+  // back; under libfuse's request mutex, so it never waits. libfuse hands back a pointer: the id goes in its place, so
+  // that a late call meets nothing that has ended.
+  template <typename Interrupt>
+  void on_interrupt(std::uint64_t id, Interrupt /*captures nothing*/) const {
+    fuse_req_interrupt_func(
+        request_,
+        [](fuse_req_t interrupted, void* data) {
+          Interrupt{}(*static_cast<Core*>(fuse_req_userdata(interrupted)), reinterpret_cast<std::uintptr_t>(data));
+        },
+        reinterpret_cast<void*>(static_cast<std::uintptr_t>(id)));
+  }
+  void not_on_interrupt() const { fuse_req_interrupt_func(request_, nullptr, nullptr); }
 
   // Each answers. A result other than 0 means that the kernel did not take the answer (ENOENT: the request is gone).
   int error(int code) { return fuse_reply_err(take(), code); }
