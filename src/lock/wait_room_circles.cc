@@ -40,11 +40,12 @@ void WaitRoom::look_for_deadlock(const WaitPtr& wait) {
 bool WaitRoom::may_be_stuck(const Wait& wait) {
   const LockRecord* const record = table_.find(wait.request.file);
   if (record == nullptr) return false;
+  bool waits = false;
+  const auto& waiting = waiting_;  // the analysis of mutexes does not look into the lambda
   for (const Holder& holder : record->holders()) {
-    bool waits = false;
-    holder.for_each_member([&](const Member& member) { waits |= waiting_.contains(member.owner.tgid); });
-    if (waits) return true;
+    holder.for_each_member([&](const Member& member) { waits |= waiting.contains(member.owner.tgid); });
   }
+  if (waits) return true;
   return std::any_of(waits_.begin(), waits_.end(), [&wait](const auto& entry) {
     const Wait& other = *entry.second;
     return other.process != wait.process && std::binary_search(other.has.begin(), other.has.end(), wait.number);

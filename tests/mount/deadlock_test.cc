@@ -192,15 +192,7 @@ class FlockDeadlockTest : public DeadlockTest {
   static constexpr int kRead = 0;  // both have it open for reading
   static constexpr int kHeld = 1;  // the one that calls flock(2) has it
 
-  Child opener() {
-    return Child([this](Peer& test) {
-      const UniqueFd one = open_file(mnt(name(kRead)), O_RDONLY);
-      test.say("has one");
-      test.await("go on");
-      const UniqueFd two(::open(mnt(name(kHeld)).c_str(), O_RDWR | O_CLOEXEC));
-      test.say(two ? "has both" : std::to_string(errno));
-    });
-  }
+  Child opener() { return holder(kRead, O_RDONLY, kHeld, O_RDWR); }
   Child caller(bool catches_alarm) {
     return Child([this, catches_alarm](Peer& test) {
       const UniqueFd held = open_file(mnt(name(kHeld)), O_RDWR);

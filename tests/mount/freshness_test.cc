@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "harness/mirror_test.h"
 
@@ -261,43 +262,27 @@ TEST_P(FreshnessTest, FileRemovedDuringTheWaitIsGone) {
   EXPECT_TRUE(reader.fails_with(ENOENT));
 }
 
-// A second change during the second wait: what is there then is served.
+// A second change during the second wait, which may be long: what is there then is served.
 TEST_P(FreshnessTest, FileThatIsReplacedTwiceIsStillOpened) {
-  write_file(source("f"), "first");
-  write_file(source("second"), "second");
-  write_file(source("third"), "third");
   mount_with_long_caches();
-  ForeignLock first(source("f"), LOCK_EX);
-  ForeignLock second(source("second"), LOCK_EX);
-  Opener reader(mnt("f"), O_RDONLY);
-  ASSERT_TRUE(mirror().waits(reader.pid()));
-  ASSERT_EQ(::rename(source("second").c_str(), source("f").c_str()), 0);
-  first.release();
-  ASSERT_TRUE(log().wait_for_count({.event = "wait", .pid = reader.pid()}, 2));
-  ASSERT_EQ(::rename(source("third").c_str(), source("f").c_str()), 0);
-  second.release();
-  ASSERT_TRUE(reader.opens());
-  reader.close();
-}
-
-// The same however long that wait is.
-TEST_P(FreshnessTest, SecondTryMayWaitForLong) {
-  write_file(source("f"), "first");
-  write_file(source("second"), "second");
-  write_file(source("third"), "third");
-  mount_with_long_caches();
-  ForeignLock first(source("f"), LOCK_EX);
-  ForeignLock second(source("second"), LOCK_EX);
-  Opener writer(mnt("f"), O_WRONLY);
-  ASSERT_TRUE(mirror().waits(writer.pid()));
-  ASSERT_EQ(::rename(source("second").c_str(), source("f").c_str()), 0);
-  first.release();
-  ASSERT_TRUE(log().wait_for_count({.event = "wait", .pid = writer.pid()}, 2));
-  pause_for(Millis(1500));  // the time is what is tested
-  ASSERT_EQ(::rename(source("third").c_str(), source("f").c_str()), 0);
-  second.release();
-  ASSERT_TRUE(writer.opens());
-  writer.close();
+  for (const auto& [flags, second_wait] : {std::pair(O_RDONLY, Millis(0)), std::pair(O_WRONLY, Millis(1500))}) {
+    const std::string name = "f" + std::to_string(flags);
+    write_file(source(name), "first");
+    write_file(source("second"), "second");
+    write_file(source("third"), "third");
+    ForeignLock first(source(name), LOCK_EX);
+    ForeignLock second(source("second"), LOCK_EX);
+    Opener opener(mnt(name), flags);
+    ASSERT_TRUE(mirror().waits(opener.pid()));
+    ASSERT_EQ(::rename(source("second").c_str(), source(name).c_str()), 0);
+    first.release();
+    ASSERT_TRUE(log().wait_for_count({.event = "wait", .pid = opener.pid()}, 2));
+    pause_for(second_wait);  // the time is what is tested
+    ASSERT_EQ(::rename(source("third").c_str(), source(name).c_str()), 0);
+    second.release();
+    ASSERT_TRUE(opener.opens());
+    opener.close();
+  }
 }
 
 TEST_P(FreshnessTest, NamesThatAreMissingAreNotRemembered) {
