@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "lock/wait_room.h"
 
@@ -40,12 +41,13 @@ void WaitRoom::look_for_deadlock(const WaitPtr& wait) {
 bool WaitRoom::may_be_stuck(const Wait& wait) {
   const LockRecord* const record = table_.find(wait.request.file);
   if (record == nullptr) return false;
-  bool waits = false;
-  const auto& waiting = waiting_;  // the analysis of mutexes does not look into the lambda
+  std::vector<pid_t> openers;
   for (const Holder& holder : record->holders()) {
-    holder.for_each_member([&](const Member& member) { waits |= waiting.contains(member.owner.tgid); });
+    holder.for_each_member([&](const Member& member) { openers.push_back(member.owner.tgid); });
   }
-  if (waits) return true;
+  for (const pid_t opener : openers) {
+    if (waiting_.contains(opener)) return true;
+  }
   return std::any_of(waits_.begin(), waits_.end(), [&wait](const auto& entry) {
     const Wait& other = *entry.second;
     return other.process != wait.process && std::binary_search(other.has.begin(), other.has.end(), wait.number);
