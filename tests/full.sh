@@ -36,7 +36,7 @@ stage() {
 }
 
 # At CI's sizes: what is to be seen here comes of doing it often.
-mount_tests() { env -u FLOCKFS_TEST_FULL ctest --test-dir "$builds/gcc" -L mount -j "$(nproc)" --output-on-failure "$@"; }
+mount_tests() { env -u FLOCKFS_TEST_FULL ctest --test-dir "$builds/gcc" -L mount -j $((2 * $(nproc))) --output-on-failure "$@"; }
 
 busy_mount_tests() (
   burners=()

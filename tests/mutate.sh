@@ -30,8 +30,8 @@ TIME_LIMIT = 300  # seconds for the tests of one bug; a test that hangs is red, 
 MUTANTS = {
     "drop-a-wake-up": (
         "src/lock/wait_room_holders.cc",
-        "if (record.grantable() != nullptr) after.pump.push_back(which.file);",
-        "",
+        "owner.tgid, after);\n    if (record.grantable() != nullptr) after.pump.push_back(which.file);",
+        "owner.tgid, after);",
         {"unit_lock": "WaitRoomTest.*:JoinTest.*"},
     ),
     "skip-the-identity-check": (
