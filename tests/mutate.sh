@@ -30,8 +30,8 @@ TIME_LIMIT = 300  # seconds for the tests of one bug; a test that hangs is red, 
 MUTANTS = {
     "drop-a-wake-up": (
         "src/lock/wait_room_holders.cc",
-        "owner.tgid, after);\n    if (record.grantable() != nullptr) after.pump.push_back(which.file);",
-        "owner.tgid, after);",
+        "examine_heirs(record, after);\n    if (record.grantable() != nullptr) after.pump.push_back(which.file);",
+        "examine_heirs(record, after);",
         {"unit_lock": "WaitRoomTest.*:JoinTest.*"},
     ),
     "skip-the-identity-check": (
@@ -76,9 +76,27 @@ MUTANTS = {
         "",
         {"unit_lock": "WaitGraphTest.*:JoinTest.*"},
     ),
+    "merge-what-is-busy": (
+        "src/lock/wait_room_join.cc",
+        "holder.state == Holder::State::kHeld && !holder.busy && holder.belongs_to(process)",
+        "holder.state == Holder::State::kHeld && holder.belongs_to(process)",
+        {"unit_lock": "HeirTest.*"},
+    ),
+    "forget-a-held-off-upgrade": (
+        "src/lock/wait_room_keeper.cc",
+        "if (record->held_off() != nullptr) held_off_",
+        "if (!record->queue().empty() && record->queue().front().held_off) held_off_",
+        {"unit_lock": "HeirTest.*"},
+    ),
+    "rest-on-the-circle-alone": (
+        "src/lock/wait_graph.cc",
+        "if (found.insert(reason).second) circle.rests_on.push_back(reason);",
+        "(void)reason;",
+        {"unit_lock": "WaitGraphTest.*"},
+    ),
     "forget-the-heirs": (
         "src/lock/wait_room_circles.cc",
-        "      add_inheritors(*record, wait, node);\n",
+        "      add_heirs(*record, wait, node);\n",
         "",
         {"mount_tests": "*DeadlockTest*"},
     ),

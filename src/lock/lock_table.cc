@@ -68,6 +68,11 @@ bool LockRecord::admits(LockMode mode) const {
   return queue_.empty() && compatible(mode) && yield_ == YieldPhase::kNone && worker == Worker::kNone;
 }
 
+const QueuedRequest* LockRecord::held_off() const {
+  const auto found = std::find_if(queue_.begin(), queue_.end(), [](const QueuedRequest& one) { return one.held_off; });
+  return found == queue_.end() ? nullptr : &*found;
+}
+
 const QueuedRequest* LockRecord::grantable() const {
   if (queue_.empty()) return nullptr;
   const QueuedRequest& head = queue_.front();

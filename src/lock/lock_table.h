@@ -111,6 +111,8 @@ class LockRecord {
 
   // Whether a new request may try at once: it would pass nobody.
   [[nodiscard]] bool admits(LockMode mode) const;
+  // The upgrade that waits for somebody outside, if there is one. It may have a lock that is to be had again before it.
+  [[nodiscard]] const QueuedRequest* held_off() const;
   // The first in the queue, if it may try now.
   [[nodiscard]] const QueuedRequest* grantable() const;
   [[nodiscard]] bool compatible(LockMode mode) const;

@@ -53,7 +53,7 @@ struct Wait {
   std::optional<TimePoint> long_at;    // when it becomes a long wait
   std::optional<TimePoint> next_exam;  // of its process, and of those it waits for
   Duration exam_pause{};
-  bool examined = false;        // its process has nothing of the file that it could join, at the last look
+  bool examined = false;        // looked at once; what its process had then, it could not join
   FileNumber number = 0;        // of the file; known once it is examined
   std::vector<FileNumber> has;  // what its process had at the last look, in order
   bool suspected = false;       // the waiter has been told of a possible deadlock

@@ -26,13 +26,19 @@ class Stuck {
 
   // A stuck wait that this one waits for.
   [[nodiscard]] std::optional<std::size_t> next_of(std::size_t at) const {
+    const std::vector<std::size_t> reasons = reasons_of(at);
+    return reasons.empty() ? std::nullopt : std::optional(reasons.front());
+  }
+
+  // The stuck waits of a process in its way, or the one before it in the queue; empty if it may end.
+  [[nodiscard]] std::vector<std::size_t> reasons_of(std::size_t at) const {
     const WaitGraph::Node& node = graph_.nodes[at];
-    if (node.flock && ends_by_alarm(node.process)) return std::nullopt;
+    if (node.flock && ends_by_alarm(node.process)) return {};
     for (const pid_t holder : node.holders) {
-      if (holds(holder, node.file) && process(holder)) return of_process_.at(holder).front();
+      if (holds(holder, node.file) && process(holder)) return of_process_.at(holder);
     }
-    if (node.ahead && waits_[*node.ahead]) return node.ahead;
-    return std::nullopt;
+    if (node.ahead && waits_[*node.ahead]) return {*node.ahead};
+    return {};
   }
 
  private:
@@ -63,12 +69,19 @@ class Stuck {
 WaitCircle find_circle(const WaitGraph& graph, const WaitFacts& facts, std::size_t start) {
   const Stuck stuck(graph, facts);
   if (!stuck.contains(start)) return {};
-  WaitCircle way;
+  std::vector<std::size_t> way;
   std::set<std::size_t> seen;
   for (std::size_t at = start; seen.insert(at).second; at = *stuck.next_of(at)) way.push_back(at);
   const std::size_t again = *stuck.next_of(way.back());
   way.erase(way.begin(), std::find(way.begin(), way.end(), again));
-  return way;
+  WaitCircle circle{way, way};
+  std::set<std::size_t> found(way.begin(), way.end());
+  for (std::size_t next = 0; next < circle.rests_on.size(); ++next) {
+    for (const std::size_t reason : stuck.reasons_of(circle.rests_on[next])) {
+      if (found.insert(reason).second) circle.rests_on.push_back(reason);
+    }
+  }
+  return circle;
 }
 
 }  // namespace flockfs

@@ -38,8 +38,13 @@ struct WaitFacts {
   std::map<std::pair<pid_t, FileId>, bool> holds;
 };
 
-// A circle of waits: indexes of nodes, each of which waits for the next one's process.
-using WaitCircle = std::vector<std::size_t>;
+// Indexes of nodes.
+struct WaitCircle {
+  std::vector<std::size_t> waits;  // each waits for the next one's process, or behind it
+  // Those, and whatever else must be stuck for them to be: all waits of each process in a circle's way, and so on.
+  std::vector<std::size_t> rests_on;
+  [[nodiscard]] bool empty() const { return waits.empty(); }
+};
 
 // A circle that the wait `start` is in or leads to, none of which can ever end as far as the facts tell; empty if there
 // is none.

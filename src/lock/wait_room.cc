@@ -99,6 +99,7 @@ void WaitRoom::forget(const WaitPtr& wait) {
     LockRecord* const record = table_.find(wait->request.file);
     if (record != nullptr && wait->in_turn) std::erase(record->turns, wait->id);
     if (record != nullptr && !wait->in_turn) record->dequeue(wait->place);
+    note_files_of(*wait, {});
     if (const auto count = waiting_.find(wait->process); !wait->internal && --count->second == 0) waiting_.erase(count);
   }
   wait->state = Wait::State::kEnded;

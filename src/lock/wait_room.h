@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -94,7 +95,11 @@ class WaitRoom final : public LockEngine {
     int fd;
     LockMode mode;
   };
-  enum class Swept : std::uint8_t { kDone, kBlockedOutside };
+  enum class Swept : std::uint8_t {
+    kDone,
+    kBlockedOutside,
+    kPolled,  // the keeper tries again
+  };
   void pump(const FileId& file) EXCLUDES(mutex_);
   Swept sweep(LockRecord& record, Aftermath& after) REQUIRES(mutex_);
   Swept try_head(LockRecord& record, Aftermath& after) REQUIRES(mutex_);
@@ -102,7 +107,7 @@ class WaitRoom final : public LockEngine {
   void block_for(const FileId& file) EXCLUDES(mutex_);
   bool block_once(const FileId& file, Aftermath& after) EXCLUDES(mutex_);
   int wait_in_kernel(Wait& wait, const Ask& ask) EXCLUDES(mutex_);
-  void fail(const WaitPtr& wait, LockRecord& record, int error, Aftermath& after) REQUIRES(mutex_);
+  Swept fail(const WaitPtr& wait, LockRecord& record, int error, Aftermath& after) REQUIRES(mutex_);
   Ask ask_for(const Wait& wait, LockRecord& record) REQUIRES(mutex_);
   void withdraw(const Ask& ask, const Wait& wait, LockRecord& record, Aftermath& after) REQUIRES(mutex_);
   void give_back(const Ask& ask) REQUIRES(mutex_);
@@ -126,6 +131,8 @@ class WaitRoom final : public LockEngine {
 
   // wait_room_join.cc: sharing what a process has already.
   Holder* own_holder(LockRecord& record, pid_t process, const Holding& holding) REQUIRES(mutex_);
+  [[nodiscard]] static bool shares_with_all(const LockRecord& record, const LockRequest& request,
+                                            const Holding& holding);
   [[nodiscard]] static bool joins_at_once(const Holder& holder, LockMode mode, FileLocker& locker);
   bool join(const WaitPtr& wait, const Holding& holding, Aftermath& after) REQUIRES(mutex_);
   [[nodiscard]] std::uint64_t last_change(const FileId& file) const EXCLUDES(mutex_);
@@ -143,20 +150,24 @@ class WaitRoom final : public LockEngine {
   void start_examining() EXCLUDES(mutex_);
   void examine_due() EXCLUDES(mutex_);
   void examine(const WaitPtr& wait) EXCLUDES(mutex_);
+  void note_files_of(Wait& wait, std::vector<FileNumber> has) REQUIRES(mutex_);
+  void examine_heirs(LockRecord& record, Aftermath& after) REQUIRES(mutex_);
   bool waits_for_own_thread(const Wait& wait, const Holding& holding) REQUIRES(mutex_);
 
   // wait_room_circles.cc: those they wait for.
   void look_for_deadlock(const WaitPtr& wait) EXCLUDES(mutex_);
   bool may_be_stuck(const Wait& wait) REQUIRES(mutex_);
-  [[nodiscard]] bool may_join(const Wait& wait, const LockRecord& record) const REQUIRES(mutex_);
+  [[nodiscard]] bool may_join(const Wait& wait, const std::set<pid_t>& openers) const REQUIRES(mutex_);
   std::optional<std::size_t> draw_graph(const Wait& start, WaitGraph& graph) REQUIRES(mutex_);
-  void add_inheritors(const LockRecord& record, const Wait& wait, WaitGraph::Node& node) REQUIRES(mutex_);
+  void add_heirs(const LockRecord& record, const Wait& wait, WaitGraph::Node& node) REQUIRES(mutex_);
   void add_turns(const LockRecord& record, WaitGraph& graph) REQUIRES(mutex_);
   bool learn(const WaitGraph& graph, const WaitCircle& circle, WaitFacts& facts) EXCLUDES(mutex_);
   bool holds_for_sure(pid_t process, const FileId& file) EXCLUDES(mutex_);
-  bool refuse_one_of(const WaitGraph& graph, const WaitCircle& circle) EXCLUDES(mutex_);
+  enum class Refusal : std::uint8_t { kDone, kChanged, kNoOpen };
+  Refusal refuse_one_of(const WaitGraph& graph, const WaitCircle& circle) EXCLUDES(mutex_);
 
   // wait_room_flock.cc: flock(2) of clients.
+  [[nodiscard]] pid_t sharer_of(const Holder& holder) const;
   void start_flock(const WaitPtr& wait, Aftermath& after) REQUIRES(mutex_);
   void give_up_for(const WaitPtr& wait, LockRecord& record, LockId id, Aftermath& after) REQUIRES(mutex_);
   void grant_flock(const WaitPtr& wait, LockRecord& record, Holder& holder, Aftermath& after) REQUIRES(mutex_);
@@ -203,6 +214,8 @@ class WaitRoom final : public LockEngine {
   std::unordered_map<LockId, std::vector<UniqueFd>> kept_ GUARDED_BY(mutex_);
   std::unordered_map<WaitId, WaitPtr> waits_ GUARDED_BY(mutex_);
   std::unordered_map<pid_t, unsigned> waiting_ GUARDED_BY(mutex_);  // processes that wait, and how often
+  // Which of them have which files: of all waits, Wait::has.
+  std::unordered_map<FileNumber, std::map<pid_t, unsigned>> have_ GUARDED_BY(mutex_);
   bool stopped_ GUARDED_BY(mutex_) = false;
   unsigned jobs_ GUARDED_BY(mutex_) = 0;  // of ours in the pool
   CondVar no_jobs_;

@@ -45,6 +45,28 @@ void WaitRoom::examine_again(LockRecord& record, pid_t process, Aftermath& after
   }
 }
 
+// A lock that is the only one left is the one of which a process has a part that did not open it.
+void WaitRoom::examine_heirs(LockRecord& record, Aftermath& after) {
+  if (record.holders().size() != 1) return;
+  for (const QueuedRequest& request : record.queue()) {
+    const WaitPtr& wait = waits_.at(request.wait_id);
+    if (!wait->is_open() || !std::binary_search(wait->has.begin(), wait->has.end(), wait->number)) continue;
+    schedule_exam(wait, clock_.now());
+    after.examine = true;
+  }
+}
+
+void WaitRoom::note_files_of(Wait& wait, std::vector<FileNumber> has) {
+  for (const FileNumber file : wait.has) {
+    const auto processes = have_.find(file);
+    const auto process = processes->second.find(wait.process);
+    if (--process->second == 0) processes->second.erase(process);
+    if (processes->second.empty()) have_.erase(processes);
+  }
+  wait.has = std::move(has);
+  for (const FileNumber file : wait.has) ++have_[file][wait.process];
+}
+
 void WaitRoom::start_examining() {
   {
     MutexLock lock(mutex_);
@@ -90,10 +112,8 @@ void WaitRoom::examine(const WaitPtr& wait) {
   {
     MutexLock lock(mutex_);
     const LockRecord* const record = table_.find(request.file);
-    if (record == nullptr || record->holders().empty()) {  // somebody outside is in the way
-      wait->examined = true;
-      return;
-    }
+    // Somebody outside is in the way; what the process has is known, if anybody should wait for that.
+    if (wait->examined && (record == nullptr || record->holders().empty())) return;
   }
   const std::uint64_t seen = last_change(request.file);
   const FileNumber number = holders_.number_of(request.file);
@@ -103,14 +123,16 @@ void WaitRoom::examine(const WaitPtr& wait) {
   {
     MutexLock lock(mutex_);
     wait->number = number;
-    wait->has.clear();
+    std::vector<FileNumber> files;
     for (const auto& [file, holding] : has) {
-      if (holding.any() && !holding.in_doubt) wait->has.push_back(file);
+      if (holding.any() && !holding.in_doubt) files.push_back(file);
     }
+    if (wait->state != Wait::State::kQueued) return;
+    note_files_of(*wait, std::move(files));
     const LockRecord* const record = table_.find(request.file);
     if (wait->is_open() && record != nullptr && !record->holders().empty()) {
       if (record->changed_at != seen) {  // what was seen may be out of date
-        if (wait->state == Wait::State::kQueued) schedule_exam(wait, clock_.now() + kLookAgainAfter);
+        schedule_exam(wait, clock_.now() + kLookAgainAfter);
         return;
       }
       const Holding holding = own == has.end() ? Holding{} : own->second;

@@ -8,6 +8,10 @@
 
 namespace flockfs {
 
+// The process whose other locks on the file one with this holder has a part in; 0: nobody's, each open stands for
+// itself.
+pid_t WaitRoom::sharer_of(const Holder& holder) const { return reopen_ == Reopen::kWait ? 0 : holder.first.owner.tgid; }
+
 FlockOutcome WaitRoom::try_flock(const Hold& hold, LockMode mode) {
   const FileId& file = file_of(hold);
   FlockOutcome outcome{EWOULDBLOCK, false};
@@ -24,7 +28,7 @@ FlockOutcome WaitRoom::try_flock(const Hold& hold, LockMode mode) {
     holder->downgrade_failed = false;
     if (mode == LockMode::kExclusive && holder->mode == LockMode::kShared) {
       const LockId id = holder->id;
-      const pid_t process = holder->first.owner.tgid;
+      const pid_t process = sharer_of(*holder);
       if (!record->held_only_by(process, id)) return outcome;
       const Conversion conversion = upgrade(file, *record, id, process, -1, after);
       outcome.lost = conversion == Conversion::kLost;
@@ -147,7 +151,7 @@ void WaitRoom::start_flock(const WaitPtr& wait, Aftermath& after) {
     return;
   }
   const LockId id = holder->id;
-  const pid_t process = holder->first.owner.tgid;
+  const pid_t process = sharer_of(*holder);
   if (record.held_only_by(process, id) && record.queue().empty() && record.worker == LockRecord::Worker::kNone) {
     const Conversion conversion = upgrade(file, record, id, process, -1, after);
     const bool ended = wait->state == Wait::State::kEnded;
@@ -164,7 +168,7 @@ void WaitRoom::start_flock(const WaitPtr& wait, Aftermath& after) {
 // As flock(2) does: the shared lock goes, so that two who want more do not wait for each other.
 void WaitRoom::give_up_for(const WaitPtr& wait, LockRecord& record, LockId id, Aftermath& after) {
   const FileId& file = wait->request.file;
-  const std::vector<int> unneeded = merge(record, id, record.holder(id)->first.owner.tgid);
+  const std::vector<int> unneeded = merge(record, id, sharer_of(*record.holder(id)));
   Holder& before = *record.holder(id);
   wait->gave_up = true;
   begin_busy(before);

@@ -92,6 +92,7 @@ void WaitRoom::finish_holder(const HolderOf& which) {
     LockRecord& record = *table_.find(which.file);
     drop_holder(which.file, record, which.holder, after);
     examine_again(record, holder.first.owner.tgid, after);
+    examine_heirs(record, after);
     if (record.grantable() != nullptr) after.pump.push_back(which.file);
     table_.drop_if_idle(which.file, clock_.now());
   }

@@ -18,7 +18,9 @@ Holder* WaitRoom::own_holder(LockRecord& record, pid_t process, const Holding& h
   const std::size_t open = record.open_members_of(process);
   const std::size_t closed = record.closed_members_of(process);
   const auto holders = record.holders().size();
-  if (open + closed == 0) return holders == 1 ? record.holder(record.holders().front().id) : nullptr;
+  if (open + closed == 0) {
+    return holders == 1 && !holding.in_doubt ? record.holder(record.holders().front().id) : nullptr;
+  }
   // Where it maps the file, how many opens that stands for is not to be seen.
   if (!holding.mapped && (holding.descriptions < open || closed > 0)) return nullptr;
   Holder* own = nullptr;
@@ -55,6 +57,17 @@ Hold WaitRoom::add_member(LockRecord& record, Holder& holder, LockRequest& reque
   return make_hold(request.file, id, request.mode, std::move(request.fd));
 }
 
+// Whether a reader has a part in one of several shared locks, although it is not known in which: it needs no part in
+// any of them to have the file now, before writers that wait for it to close what it has.
+bool WaitRoom::shares_with_all(const LockRecord& record, const LockRequest& request, const Holding& holding) {
+  if (request.mode != LockMode::kShared || request.owner.tgid == 0 || !holding.any() || holding.in_doubt) return false;
+  const auto& holders = record.holders();
+  return record.open_members_of(request.owner.tgid) + record.closed_members_of(request.owner.tgid) == 0 &&
+         std::all_of(holders.begin(), holders.end(), [](const Holder& one) {
+           return one.state == Holder::State::kHeld && one.mode == LockMode::kShared;
+         });
+}
+
 // True if the wait has ended by it.
 bool WaitRoom::join(const WaitPtr& wait, const Holding& holding, Aftermath& after) {
   if (wait->state != Wait::State::kQueued || wait->asked) return false;
@@ -62,7 +75,14 @@ bool WaitRoom::join(const WaitPtr& wait, const Holding& holding, Aftermath& afte
   const pid_t process = request.owner.tgid;
   LockRecord* const record = table_.find(request.file);
   Holder* const holder = record == nullptr ? nullptr : own_holder(*record, process, holding);
-  if (holder == nullptr || wait->place->want != Want::kLock) return false;
+  if (record == nullptr || wait->place->want != Want::kLock) return false;
+  if (holder == nullptr) {
+    if (!shares_with_all(*record, request, holding)) return false;
+    record->dequeue(wait->place);
+    wait->place = record->enqueue_first({.wait_id = wait->id, .mode = request.mode, .owner = request.owner});
+    after.pump.push_back(request.file);
+    return false;
+  }
   if (joins_at_once(*holder, request.mode, locker_)) {
     Hold hold = add_member(*record, *holder, request);
     end_wait(wait, WaitEnd::kGranted, 0, after);
@@ -138,7 +158,8 @@ std::vector<int> WaitRoom::merge(LockRecord& record, LockId into, pid_t process)
   std::vector<int> unneeded;
   std::vector<LockId> emptied;
   for (const Holder& holder : record.holders()) {
-    if (holder.id != into && holder.state == Holder::State::kHeld && holder.belongs_to(process)) {
+    // A busy one is another thread's, which comes back to it.
+    if (holder.id != into && holder.state == Holder::State::kHeld && !holder.busy && holder.belongs_to(process)) {
       emptied.push_back(holder.id);
     }
   }

@@ -200,7 +200,7 @@ std::optional<TimePoint> WaitRoom::attend_record(const FileId& file, TimePoint n
   if (record->poll_at && *record->poll_at <= now) {
     record->poll_at.reset();
     pump_now = true;
-    if (!record->queue().empty() && record->queue().front().held_off) held_off_.push_back(file);
+    if (record->held_off() != nullptr) held_off_.push_back(file);
   }
   if (pump_now) after.pump.push_back(file);
   std::optional<TimePoint> again = record->poll_at;
@@ -211,7 +211,7 @@ std::optional<TimePoint> WaitRoom::attend_record(const FileId& file, TimePoint n
 }
 
 // Somebody outside has what an upgrade wants exclusively. Each try would drop the shared lock for a moment, so there is
-// none until nobody outside is in the list of locks (DESIGN 1.6). REQUIRES: the wait is at the head of the queue.
+// none until nobody outside is in the list of locks (DESIGN 1.6). REQUIRES: it is queued.
 void WaitRoom::hold_off(const WaitPtr& wait, LockRecord& record) {
   wait->place->held_off = true;
   record.poll_pause = std::clamp(record.poll_pause * 2, kFirstOutsidePause, kLongestOutsidePause);
@@ -237,8 +237,9 @@ void WaitRoom::look_outside() {
     const TimePoint now = clock_.now();
     for (const FileId& file : files) {
       LockRecord* const record = table_.find(file);
-      if (record == nullptr || record->queue().empty() || !record->queue().front().held_off) continue;
-      const WaitPtr& wait = waits_.at(record->queue().front().wait_id);
+      const QueuedRequest* const held_off = record == nullptr ? nullptr : record->held_off();
+      if (held_off == nullptr) continue;
+      const WaitPtr& wait = waits_.at(held_off->wait_id);
       if (read && taken.contains(listed(file))) {
         hold_off(wait, *record);
         record->poll_at = std::max(*record->poll_at, now + (now - begin) * kRestPerLook);

@@ -13,6 +13,7 @@ namespace {
 
 constexpr Duration kFirstPollPause = std::chrono::milliseconds(1);
 constexpr Duration kLongestPollPause = std::chrono::milliseconds(20);
+constexpr Duration kAfterAnError = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -26,7 +27,7 @@ void WaitRoom::pump(const FileId& file) {
     record->worker = LockRecord::Worker::kPumping;
     swept = sweep(*record, after);
     // Kept while the record goes to a thread of the pool.
-    record->worker = swept == Swept::kDone ? LockRecord::Worker::kNone : LockRecord::Worker::kBlocked;
+    record->worker = swept == Swept::kBlockedOutside ? LockRecord::Worker::kBlocked : LockRecord::Worker::kNone;
     table_.drop_if_idle(file, clock_.now());
   }
   if (swept == Swept::kBlockedOutside) hand_to_pool(file);
@@ -36,7 +37,7 @@ void WaitRoom::pump(const FileId& file) {
 // Grants from the head of the queue while it goes. REQUIRES: the calling thread is the record's worker.
 WaitRoom::Swept WaitRoom::sweep(LockRecord& record, Aftermath& after) {
   while (record.grantable() != nullptr) {
-    if (try_head(record, after) == Swept::kBlockedOutside) return Swept::kBlockedOutside;
+    if (const Swept swept = try_head(record, after); swept != Swept::kDone) return swept;
   }
   record.poll_pause = {};
   return Swept::kDone;
@@ -62,14 +63,19 @@ WaitRoom::Swept WaitRoom::try_head(LockRecord& record, Aftermath& after) {
   after.let_go.push_back(wait);
   if (wait->state == Wait::State::kEnded) return Swept::kDone;
   if (error == EWOULDBLOCK) return Swept::kBlockedOutside;
-  fail(wait, record, error, after);
-  return Swept::kDone;
+  return fail(wait, record, error, after);
 }
 
-void WaitRoom::fail(const WaitPtr& wait, LockRecord& record, int error, Aftermath& after) {
+WaitRoom::Swept WaitRoom::fail(const WaitPtr& wait, LockRecord& record, int error, Aftermath& after) {
+  if (wait->internal) {  // the open file's own lock: it is had again as soon as the source lets it
+    record.poll_at = clock_.now() + kAfterAnError;
+    attend(wait->request.file, *record.poll_at);
+    return Swept::kPolled;
+  }
   end_wait(wait, WaitEnd::kFailed, error, after);
-  if (wait->member == 0) return;
+  if (wait->member == 0) return Swept::kDone;
   if (const Holder* holder = record.holder_of(wait->member)) regain(wait->request.file, record, *holder, after);
+  return Swept::kDone;
 }
 
 // REQUIRES: the head of the queue is an upgrade, and nobody of the mirror is in its way.
@@ -225,7 +231,7 @@ void WaitRoom::settle(const WaitPtr& wait, LockRecord& record, const Ask& ask, i
     }
     grant(wait, record, id, after);
   } else if (!ended && error != EINTR) {  // that was a signal for somebody else
-    fail(wait, record, error, after);
+    (void)fail(wait, record, error, after);
   }
   if (ask.holder == 0) return;
   const Holder& holder = *record.holder(ask.holder);

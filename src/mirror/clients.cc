@@ -40,11 +40,12 @@ std::optional<std::uint64_t> run_time_of(pid_t tid) {
   return run_ns;
 }
 
-// The number of the system call that a thread sleeps in; nothing while it runs.
-std::optional<long> call_of(pid_t tid) {
+// The number of the system call that a thread sleeps in; nothing while it runs, or if it may not be seen.
+std::optional<long> call_of(pid_t tid, bool& runs) {
   char path[48];
   std::snprintf(path, sizeof path, "/proc/%d/syscall", tid);
   const std::string text = read_proc(path);
+  runs = text.starts_with("running");
   long number = 0;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc{} || stop == text.data()) return std::nullopt;
@@ -68,14 +69,19 @@ bool AnsweredCall::taken_in() const {
   if (::access(path, F_OK) != 0 && errno == ENOENT) return true;
   const auto run_ns = run_time_of(tid_);
   if (run_ns && run_ns_ && *run_ns > *run_ns_ + kTakingInNs) return true;
-  const auto number = call_of(tid_);
+  bool runs = false;
+  const auto number = call_of(tid_, runs);
   return number && *number != number_;
 }
 
 bool opens_by_path(pid_t tid) {
   if (tid <= 0) return false;
-  std::optional<long> number;
-  for (int looks = 0; !(number = call_of(tid)) && looks < kMostLooks; ++looks) ::sched_yield();
+  bool runs = false;
+  std::optional<long> number = call_of(tid, runs);
+  for (int looks = 1; runs && looks < kMostLooks; ++looks) {
+    ::sched_yield();
+    number = call_of(tid, runs);
+  }
   if (!number) return false;
   switch (*number) {
 #ifdef SYS_open  // not on newer architectures

@@ -180,6 +180,8 @@ void OpenPipeline::open_slowly(Task task, std::optional<TimePoint> deadline) {
 
 void OpenPipeline::opened(Task task, int error, UniqueFd fd) {
   if (error == 0) {
+    // It has been opened, so nothing has to be kept for it; an open that begins anew after a lock file needs it again.
+    if (task.second && core_.lock_files == nullptr) task.second->kept.reset();
     lock(std::move(task), std::move(fd));
     return;
   }

@@ -156,14 +156,25 @@ void ProcHolderProbe::leave_out_unlocked(pid_t process, std::map<FileNumber, Hol
       core_.filter.selects_everything()) {
     return;
   }
-  const auto unlocked = core_.files.pick([&](const OpenFile& open) { return !open.locked(); });
-  for (const auto& open : unlocked) {
-    const auto holding = holdings.find(core_.source->shown_ino(open->inode->dev(), open->inode->ino()));
+  struct Unlocked {
+    FileId file;
+    pid_t opener;
+  };
+  std::vector<Unlocked> all;
+  if (holdings.empty()) return;
+  (void)core_.files.pick([&all](const OpenFile& open) {
+    if (!open.locked()) all.push_back({{open.inode->dev(), open.inode->ino()}, open.opener});
+    return false;
+  });
+  for (const auto& [file, opener] : all) {
+    const auto holding = holdings.find(core_.source->shown_ino(file.dev, file.ino));
     if (holding == holdings.end()) continue;
     std::size_t& descriptions = holding->second.descriptions;
-    if (open->opener != process) holding->second.in_doubt = true;
-    if (open->opener == process && descriptions > 0) --descriptions;
+    if (opener != process) holding->second.in_doubt = true;
+    if (opener == process && descriptions > 0) --descriptions;
   }
+  // Whether a mapping is of an open with a lock is not to be seen, and the open may have been closed.
+  for (auto& [number, holding] : holdings) holding.in_doubt |= holding.mapped;
 }
 
 std::optional<std::map<FileNumber, Holding>> ProcHolderProbe::look(pid_t process, FileNumber only) const {

@@ -97,6 +97,7 @@ class FakeLocker final : public FileLocker {
   }
 
   int unlock(int fd) override {
+    run_hook(on_unlock, fd);
     const std::lock_guard<std::mutex> lock(mutex_);
     EXPECT_EQ(held_.erase(fd), 1U) << "unlocked what was not locked";
     return 0;
@@ -148,6 +149,7 @@ class FakeLocker final : public FileLocker {
   // Called once each.
   std::function<void(int)> on_try;  // before the kernel decides
   std::function<void(int)> on_upgrade;
+  std::function<void(int)> on_unlock;
   std::function<void(int)> after_wait;  // before wait_lock() returns
   std::atomic<bool> deaf{false};        // signals do not end wait_lock(): the lock was granted first
   std::atomic<int> blocking{0};         // threads in wait_lock()
@@ -240,7 +242,11 @@ class FakeHolderProbe final : public HolderProbe {
   }
   void set(pid_t process, const FileId& file, std::size_t descriptions, bool mapped = false) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    holdings_[{process, file}] = {descriptions, mapped};
+    holdings_[{process, file}] = {descriptions, mapped, false};
+  }
+  void set_in_doubt(pid_t process, const FileId& file) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    holdings_[{process, file}] = {1, false, true};
   }
   void set_threads(pid_t process, std::size_t count) {
     const std::lock_guard<std::mutex> lock(mutex_);
