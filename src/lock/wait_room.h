@@ -121,6 +121,7 @@ class WaitRoom final : public LockEngine {
   void finish_holder(const HolderOf& which) EXCLUDES(mutex_);
   void begin_busy(Holder& holder) REQUIRES(mutex_);
   void end_busy(const FileId& file, LockRecord& record, LockId id, Aftermath& after) REQUIRES(mutex_);
+  void review_turns(const LockRecord& record, Aftermath& after) REQUIRES(mutex_);
   void review(const FileId& file, LockRecord& record, Holder& holder, Aftermath& after) REQUIRES(mutex_);
   void downgrade(const HolderOf& which) EXCLUDES(mutex_);
   void take_back(const HolderOf& which) EXCLUDES(mutex_);

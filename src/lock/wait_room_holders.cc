@@ -91,6 +91,7 @@ void WaitRoom::finish_holder(const HolderOf& which) {
     MutexLock lock(mutex_);
     LockRecord& record = *table_.find(which.file);
     drop_holder(which.file, record, which.holder, after);
+    review_turns(record, after);  // the last flock(2) of an opener's other lock may have gone with it
     examine_again(record, holder.first.owner.tgid, after);
     examine_heirs(record, after);
     if (record.grantable() != nullptr) after.pump.push_back(which.file);
@@ -129,12 +130,17 @@ void WaitRoom::end_busy(const FileId& file, LockRecord& record, LockId id, After
   review(file, record, *holder, after);
 }
 
-// What its members' flock(2) calls ask for may have changed.
-void WaitRoom::review(const FileId& file, LockRecord& record, Holder& holder, Aftermath& after) {
+// Somebody's flock(2) may be in nobody's way any more.
+void WaitRoom::review_turns(const LockRecord& record, Aftermath& after) {
   for (const std::uint64_t id : record.turns) {
     const WaitPtr& wait = waits_.at(id);
     if (!std::exchange(wait->turn_due, true)) after.turns.push_back(wait);
   }
+}
+
+// What its members' flock(2) calls ask for may have changed.
+void WaitRoom::review(const FileId& file, LockRecord& record, Holder& holder, Aftermath& after) {
+  review_turns(record, after);
   if (holder.busy || holder.state != Holder::State::kHeld) return;
   if (holder.mode == LockMode::kExclusive && holder.needed() == LockMode::kShared && !holder.downgrade_failed) {
     begin_busy(holder);

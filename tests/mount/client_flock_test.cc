@@ -9,6 +9,7 @@
 #include <csignal>
 #include <string>
 
+#include "harness/descriptor_passing.h"
 #include "harness/mirror_test.h"
 
 namespace flockfs::test {
@@ -136,6 +137,33 @@ TEST_P(ClientFlockTest, OpensOfOneProcessExcludeOneAnother) {
     EXPECT_EQ(flock_error(one.get(), LOCK_UN), 0);
     EXPECT_EQ(flock_error(two.get(), LOCK_EX | LOCK_NB), 0);
   }));
+}
+
+// Each of the opens has a lock of its own; what is waited for goes with the whole of it.
+TEST_P(ClientFlockTest, CallThatWaitsForAnotherOpenOfItsProcessGetsItsTurnAtTheEndOfThat) {
+  mount();
+  SocketPair sockets;
+  Child keeper([&](Peer& test) {
+    const UniqueFd kept = receive_descriptor(sockets.second());
+    test.say("has it");
+    test.await("close");
+  });
+  Child opener([&](Peer& test) {
+    UniqueFd given = open_file(mnt("f"), O_RDONLY);
+    ASSERT_EQ(flock_error(given.get(), LOCK_SH), 0);
+    ASSERT_TRUE(send_descriptor(sockets.first(), given.get()));
+    given.reset();
+    const UniqueFd own = open_file(mnt("f"), O_RDONLY);
+    test.await("lock");
+    test.say(std::to_string(flock_error(own.get(), LOCK_EX)));
+  });
+  ASSERT_TRUE(keeper.says("has it"));
+  opener.say("lock");
+  ASSERT_TRUE(mirror().waits_for(source("f"), 2));  // its first call was logged as well
+  EXPECT_TRUE(opener.silent(Millis(50)));
+  keeper.say("close");
+  EXPECT_TRUE(keeper.ends_well());
+  EXPECT_TRUE(opener.says("0"));
 }
 
 TEST_P(ClientFlockTest, SharedByForkAndFreedByTheLastClose) {
