@@ -9,6 +9,7 @@
 #   CloseThenTryTest                               100,000 opens; CI 1,000
 #   EveryLapseOfAnUpgradeIsRefusedAndCounted       10,000 upgrades; CI 500
 #   WithReopenWaitThreadsExcludeEachOther          8 x 1,000 increments; CI 8 x 100
+#   EveryCallReturnsOrWaitsAsTheContractSays       2 x 2,500 schedules; CI 2 x 150
 #   tests/mutate.sh                                known bugs put in, each must be seen; CI not at all
 #   HundredsOfWaitingOpensHarmNobody               1,000 waiting opens; CI 400
 #   NoThreadsTest                                  1,000 waits for 1,000 files without a thread; CI 100

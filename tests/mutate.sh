@@ -34,6 +34,24 @@ MUTANTS = {
         "examine_heirs(record, after);",
         {"unit_lock": "WaitRoomTest.*:JoinTest.*"},
     ),
+    "leave-a-turn-asleep": (
+        "src/lock/wait_room_holders.cc",
+        "review_turns(record, after);  //",
+        "//",
+        {"mount_tests": "*ClientFlockTest*"},
+    ),
+    "join-whatever-is-there": (
+        "src/lock/wait_room_join.cc",
+        "if (holder.state != Holder::State::kHeld || holder.busy || holder.alone) return false;\n  if (mode ==",
+        "if (holder.busy || holder.id != 0) return true;\n  if (mode ==",
+        {"mount_tests": "*ModelTest*"},
+    ),
+    "pass-the-queue": (
+        "src/lock/lock_table.cc",
+        "return queue_.empty() && compatible(mode)",
+        "return compatible(mode)",
+        {"mount_tests": "*ModelTest*"},
+    ),
     "skip-the-identity-check": (
         "src/mirror/open_identity.cc",
         "auto names = core_.inodes.names(*inode);\n  std::vector",

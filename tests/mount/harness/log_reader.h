@@ -37,6 +37,7 @@ class LogReader {
  public:
   explicit LogReader(std::string file) : file_(std::move(file)) {}
 
+  [[nodiscard]] const std::string& file() const { return file_; }
   // All complete lines so far.
   [[nodiscard]] std::vector<LogEntry> entries() const;
   [[nodiscard]] std::vector<LogEntry> matching(const LogQuery& query) const;
