@@ -226,6 +226,11 @@ void InterruptiblePoint::leave() {
   if (interrupted_) std::erase(pool_.poked_, this);
 }
 
+void InterruptiblePoint::reset() {
+  MutexLock lock(pool_.poke_mutex_);
+  interrupted_ = false;
+}
+
 void InterruptiblePoint::interrupt() {
   MutexLock lock(pool_.poke_mutex_);
   if (std::exchange(interrupted_, true) || !inside_) return;

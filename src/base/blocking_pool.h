@@ -87,9 +87,9 @@ class BlockingPool {
 //   int error = flock(fd, LOCK_EX) == 0 ? 0 : errno;
 //   point.leave();
 //
-// A signal that arrives just before the system call is lost, so interrupt() has it repeated until leave(). For one
-// interruption: once interrupted it stays so. enter() and leave() by one thread of the pool at a time; interrupt() by
-// any.
+// A signal that arrives just before the system call is lost, so interrupt() has it repeated until leave(). Once
+// interrupted it stays so until reset(). enter(), leave() and reset() by one thread of the pool at a time; interrupt()
+// by any.
 class InterruptiblePoint {
  public:
   explicit InterruptiblePoint(BlockingPool& pool) : pool_(pool) {}
@@ -100,6 +100,9 @@ class InterruptiblePoint {
   [[nodiscard]] bool enter();
   // After the call; no signal is sent on account of this point once it has returned.
   void leave();
+  // For a further call. An interruption that was meant for the one before may still come, and end this one. REQUIRES:
+  // no call is under way.
+  void reset();
   // Ends the call, if one is under way, with EINTR; never waits for it.
   void interrupt();
 

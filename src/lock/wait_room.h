@@ -107,6 +107,7 @@ class WaitRoom final : public LockEngine {
   void block_for(const FileId& file) EXCLUDES(mutex_);
   bool block_once(const FileId& file, Aftermath& after) EXCLUDES(mutex_);
   int wait_in_kernel(Wait& wait, const Ask& ask) EXCLUDES(mutex_);
+  void wake_blocked(const LockRecord& record, Aftermath& after) REQUIRES(mutex_);
   Swept fail(const WaitPtr& wait, LockRecord& record, int error, Aftermath& after) REQUIRES(mutex_);
   Ask ask_for(const Wait& wait, LockRecord& record) REQUIRES(mutex_);
   void withdraw(const Ask& ask, const Wait& wait, LockRecord& record, Aftermath& after) REQUIRES(mutex_);

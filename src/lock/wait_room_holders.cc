@@ -192,6 +192,7 @@ void WaitRoom::take_back(const HolderOf& which) {
     Holder& holder = *record.holder(which.holder);
     if (taken) {
       record.confirm_holder(which.holder, clock_.now());
+      wake_blocked(record, after);
     } else {
       if (fd >= 0) record.give_up(holder);
       if (!holder.empty && !stopped_) regain(which.file, record, holder, after);

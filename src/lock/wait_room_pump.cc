@@ -212,10 +212,25 @@ bool WaitRoom::block_once(const FileId& file, Aftermath& after) {
 }
 
 int WaitRoom::wait_in_kernel(Wait& wait, const Ask& ask) {
-  if (!wait.point.enter()) return EINTR;
-  const int error = ask.locker->wait_lock(ask.fd, ask.mode);
-  wait.point.leave();
+  int error = EINTR;
+  if (wait.point.enter()) {
+    error = ask.locker->wait_lock(ask.fd, ask.mode);
+    wait.point.leave();
+  }
+  // Where it was not the wait that ended, it may be asked for once more (take_back()). One that ends from here on is
+  // seen to have ended under the mutex.
+  if (error == EINTR) wait.point.reset();
   return error;
+}
+
+// A client of the mirror has got what is in the way of the one for whom a thread blocks. The thread looks at the queue
+// again: it would wait for that client, and whoever asks for the file, that client itself for more, for the thread.
+void WaitRoom::wake_blocked(const LockRecord& record, Aftermath& after) {
+  if (record.worker != LockRecord::Worker::kBlocked) return;
+  for (const QueuedRequest& request : record.queue()) {
+    const WaitPtr& wait = waits_.at(request.wait_id);
+    if (wait->blocked_for) after.interrupted.push_back(wait);
+  }
 }
 
 void WaitRoom::settle(const WaitPtr& wait, LockRecord& record, const Ask& ask, int error, Aftermath& after) {

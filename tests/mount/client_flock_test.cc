@@ -127,6 +127,39 @@ TEST_P(ClientFlockTest, CallThatWaitsCanBeInterruptedAndKilled) {
   EXPECT_TRUE(becomes_free(source("f")));
 }
 
+// Somebody's open is being asked for in the kernel when the shared lock is taken back.
+TEST_P(ClientFlockTest, ProcessThatLostPatienceWithACallCanStillOpenForWriting) {
+  mount();
+  Child reader([&](Peer& test) {
+    struct sigaction nothing {};
+    nothing.sa_handler = [](int) {};
+    ::sigaction(SIGALRM, &nothing, nullptr);
+    const UniqueFd fd = open_file(mnt("f"), O_RDONLY);
+    test.say("open");
+    test.await("lock");
+    test.say(std::to_string(flock_error(fd.get(), LOCK_EX)));
+    test.await("open again");
+    test.say(std::to_string(open_error(mnt("f"), O_RDWR)));
+    test.await("end");
+  });
+  ASSERT_TRUE(reader.says("open"));
+  ForeignLock foreign(source("f"), LOCK_SH);
+  Opener writer(mnt("f"), O_RDWR);
+  ASSERT_TRUE(mirror().waits(writer.pid()));
+  reader.say("lock");
+  ASSERT_TRUE(has_flocks(source("f"), 1, 1)) << "the writer is asked for once the reader's lock is given up";
+  reader.signal(SIGALRM);
+  ASSERT_TRUE(reader.says(std::to_string(EINTR)));
+  reader.say("open again");
+  ASSERT_TRUE(mirror().waits_for(source("f"), 3));
+  foreign.release();
+  EXPECT_TRUE(reader.says("0"));
+  EXPECT_TRUE(writer.is_waiting());
+  reader.say("end");
+  EXPECT_TRUE(reader.ends_well());
+  EXPECT_TRUE(writer.opens());
+}
+
 TEST_P(ClientFlockTest, OpensOfOneProcessExcludeOneAnother) {
   mount();
   EXPECT_TRUE(in_child([&] {
