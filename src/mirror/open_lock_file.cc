@@ -45,6 +45,7 @@ void OpenPipeline::wait_for_lock_file(Task task, std::vector<Inode::Name> names,
     ++core_.counters.waited;
     log_wait_for_lock_file(task.subject(core_), path);
   }
+  task.parked = true;
   const TimePoint begun = now();
   LockFileWaits::Wanted wanted;
   wanted.names = std::move(names);

@@ -161,6 +161,7 @@ void OpenPipeline::interrupt_open_by(const Request& request, SlowOpens::Id id) {
 void OpenPipeline::open_slowly(Task task, std::optional<TimePoint> deadline) {
   const int flags = reopen_flags(task.flags);
   const pid_t tid = task.tid;
+  task.parked = true;
   const InodePtr inode = task.inode;
   auto shared = std::make_shared<Task>(std::move(task));
   const auto arrange = [shared](SlowOpens::Id id) { interrupt_open_by(shared->request, id); };
@@ -230,6 +231,7 @@ void OpenPipeline::lock(Task task, UniqueFd fd) {
 }
 
 void OpenPipeline::park(Task task, LockRequest wanted) {
+  task.parked = true;
   locks_.park(std::move(wanted), std::make_shared<Parked>(*this, std::move(task)));
 }
 
@@ -308,7 +310,7 @@ void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
     fail(errno);
     return;
   }
-  if (!task.second && !leads_here(task.tid, task.inode, st)) {
+  if (!task.takes_what_is_there() && !leads_here(task.tid, task.inode, st)) {
     fail(ESTALE);  // the kernel comes back for the file that has the name now
     return;
   }

@@ -21,6 +21,7 @@ struct OpenPipeline::Task {
   TimePoint started;
   FilterDecision decision;
   std::optional<Retries::Second> second{};  // after an ESTALE: whatever is there is served
+  bool parked = false;                      // it has waited
   UniqueFd spare{};             // the open file description again, if it may come to be opened without a lock
   std::string_view unlocked{};  // why it is opened without a lock that it should have
   Duration waited{};
@@ -28,6 +29,7 @@ struct OpenPipeline::Task {
   bool waited_for_lock_file = false;
   LockFileBackoff backoff{};
 
+  [[nodiscard]] bool takes_what_is_there() const { return second && (second->sure || !parked); }
   [[nodiscard]] LockMode mode() const { return lock_mode_for_open(flags); }
   [[nodiscard]] Subject subject(const Core& core) const { return {core, *inode, mode(), process}; }
 };

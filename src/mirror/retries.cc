@@ -67,7 +67,7 @@ std::optional<Retries::Second> Retries::take(pid_t tid, const Inode* inode, cons
                        return std::find(stale.names.begin(), stale.names.end(), name) != stale.names.end();
                      });
   if (!known) return std::nullopt;
-  return Second{std::move(stale.kept)};
+  return Second{std::move(stale.kept), stale.misses == 0};
 }
 
 bool Retries::awaited(pid_t tid, const InodePtr& parent, const char* name) {

@@ -37,6 +37,9 @@ class Retries {
   // A second try. What it is for can be opened as long as this lives, whatever becomes of its name.
   struct Second {
     UniqueFd kept;  // O_PATH
+    // A lookup in between found nothing. Where the name was removed in the mirror that was the end of the first open,
+    // and this is another one, which is served what was there a moment ago but not what was there before a wait.
+    bool sure = true;
   };
 
   // Whether an open that arrives now from this thread is such a second try: of the same inode (the kernel opens a magic

@@ -18,7 +18,7 @@ inline constexpr bool kSeesInherited = false;
 
 // Whether an open that follows one which was answered ENOENT, because its name was gone when it had the lock, is known
 // to be another one. As long as it is not, such a process leaves that name alone.
-inline constexpr bool kForgetsMisses = false;
+inline constexpr bool kForgetsMisses = true;
 
 // What the contract says of opens and locks (DESIGN 1), with nonblock=try, for processes of which one thread makes all
 // calls. Pure,
