@@ -39,6 +39,8 @@ stage() {
 # At CI's sizes: what is to be seen here comes of doing it often.
 mount_tests() { env -u FLOCKFS_TEST_FULL ctest --test-dir "$builds/gcc" -L mount -j $((2 * $(nproc))) --output-on-failure "$@"; }
 
+fresh_end() { wait "$fresh" || { tail -n 60 "$fresh_log"; return 1; }; }
+
 busy_mount_tests() (
   burners=()
   trap 'kill "${burners[@]}"' EXIT
@@ -50,11 +52,15 @@ busy_mount_tests() (
 )
 
 stage "tests/run.sh at full size" "$root/tests/run.sh"
+# The mount tests wait most of the time: what the fresh systems compute meanwhile is a load that they must bear.
+fresh_systems() { for suite in bookworm trixie; do nice "$root/.ci/fresh-install" "$suite" || return; done; }
+fresh_log=$builds/fresh.log
+fresh_systems >"$fresh_log" 2>&1 </dev/null &
+fresh=$!
 stage "mount tests, 20 times" mount_tests --repeat until-fail:20 --quiet
+stage "fresh Debian 12 and 13 (the rest)" fresh_end
 stage "mount tests, every core busy" busy_mount_tests
 stage "known bugs are seen" "$root/tests/mutate.sh"
-stage "fresh Debian 12" "$root/.ci/fresh-install" bookworm
-stage "fresh Debian 13" "$root/.ci/fresh-install" trixie
 
 printf '\n'
 printf '%s\n' "${summary[@]}"

@@ -43,7 +43,6 @@ void LockModel::carry_out(const Command& command) {
       Process child = processes_.at(process);
       child.parks = 0;
       child.threaded = false;
-      child.missed.clear();
       processes_[command.made] = child;
       end(process, 0);
       return;
@@ -230,7 +229,6 @@ void LockModel::try_flock(Description& description, Mode mode, int process) {
 // It never waits for a client of the mirror (DESIGN 4.2), and does not keep the lock.
 void LockModel::truncate(const Command& command) {
   const auto named = names_.find(command.name);
-  unclear_ |= tainted(command.process);
   if (named == names_.end()) {
     end(command.process, ENOENT);
     return;

@@ -12,17 +12,8 @@ namespace flockfs::test::model {
 
 enum class Mode { kShared, kExclusive };
 
-// Circles of waits that go through descriptors which somebody else opened, or through flock(2) calls: whether they are
-// refused. As long as they are not, no command closes one.
-inline constexpr bool kSeesInherited = false;
-
-// Whether an open that follows one which was answered ENOENT, because its name was gone when it had the lock, is known
-// to be another one. As long as it is not, such a process leaves that name alone.
-inline constexpr bool kForgetsMisses = true;
-
 // What the contract says of opens and locks (DESIGN 1), with nonblock=try, for processes of which one thread makes all
-// calls. Pure,
-// and a value: a command can be tried on a copy.
+// calls. Pure, and a value: a command can be tried on a copy.
 //
 // Where the daemon cannot know what a process has (/proc shows that a descriptor is of a file, not which open it comes
 // from) the contract asks for nothing in particular: a command that would make it matter leaves the model unclear(),
@@ -37,6 +28,8 @@ inline constexpr bool kForgetsMisses = true;
 // - a mapping through a descriptor for reading that was handed over: it may be gone before it is noticed (README);
 // - what lets several opens look up their names anew at once: which of them comes first is not known;
 // - truncate(2) of a file that somebody outside has locked: it ends by the clock.
+// Circles through what somebody else opened, or through flock(2) calls, are refused where they are certain, which
+// depends on the same: left out, too (DeadlockTest has them).
 class LockModel {
  public:
   static constexpr int kOutside = 0;  // "process" of what happens on the source
@@ -71,7 +64,6 @@ class LockModel {
   [[nodiscard]] const std::map<std::string, int>& names() const { return names_; }
 
   // Whether the process must do nothing in a schedule that comes soon.
-  [[nodiscard]] bool tainted(int process) const { return !kForgetsMisses && !processes_.at(process).missed.empty(); }
 
   // For whoever chooses commands.
   [[nodiscard]] std::vector<int> processes(bool waiting) const;
@@ -122,7 +114,6 @@ class LockModel {
     std::map<int, int> mappings{};
     int parks = 0;
     bool threaded = false;
-    std::set<std::string> missed{};  // names that were gone when they were looked up anew
   };
 
   // lock_model.cc: what commands do.

@@ -120,10 +120,9 @@ std::set<int> LockModel::in_circles(View view) const {
 // Before the command there was no circle, so each goes through a wait that has begun since. The youngest open is
 // refused.
 void LockModel::refuse_circles(int first_new) {
-  const View seen = kSeesInherited ? View::kTrue : View::kSeen;
   while (!unclear_) {
-    const std::set<int> circles = in_circles(seen);
-    unclear_ |= !kSeesInherited && circles != in_circles(View::kSeenMaybe);
+    const std::set<int> circles = in_circles(View::kSeen);
+    unclear_ |= circles != in_circles(View::kSeenMaybe);
     int youngest = 0;
     int process = 0;
     for (const auto& [number, file] : files_) {
@@ -135,7 +134,7 @@ void LockModel::refuse_circles(int first_new) {
       }
     }
     if (process == 0) break;
-    unclear_ |= !kSeesInherited && youngest < first_new;
+    unclear_ |= youngest < first_new;
     cancel(process);
     end(process, EDEADLK);
     settle();

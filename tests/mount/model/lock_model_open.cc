@@ -9,9 +9,6 @@ namespace flockfs::test::model {
 
 void LockModel::start_open(Request request) {
   const auto named = names_.find(request.open.name);
-  auto& missed = processes_.at(request.process).missed;
-  if (named == names_.end() && request.second) missed.insert(request.open.name);
-  unclear_ |= !kForgetsMisses && !request.second && missed.contains(request.open.name);
   if (named == names_.end()) {
     if ((request.open.flags & O_CREAT) != 0) {
       create(request);
