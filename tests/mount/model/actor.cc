@@ -167,8 +167,8 @@ void transmit(int socket, const Order& order) {
 
 Actor::Actor(std::string directory, const SocketPair& post, const std::vector<int>& elders, Threads threads)
     : threads_(threads) {
-  auto [own, others] = conversation();
-  socket_ = std::move(own);
+  std::pair<UniqueFd, UniqueFd> ends = conversation();
+  socket_ = std::move(ends.first);
   child_.emplace([&](Peer&) {
     socket_.reset();
     for (const int elder : elders) ::close(elder);
@@ -176,7 +176,7 @@ Actor::Actor(std::string directory, const SocketPair& post, const std::vector<in
     struct sigaction caught {};
     caught.sa_handler = [](int) {};
     ::sigaction(SIGUSR1, &caught, nullptr);
-    Stage(std::move(directory), post.first(), post.second(), std::move(others)).run();
+    Stage(std::move(directory), post.first(), post.second(), std::move(ends.second)).run();
   });
   pid_ = child_->pid();
 }
