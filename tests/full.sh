@@ -14,7 +14,7 @@
 #   HundredsOfWaitingOpensHarmNobody               1,000 waiting opens; CI 400
 #   NoThreadsTest                                  1,000 waits for 1,000 files without a thread; CI 100
 #   the mount tests                                20 times in a row, and once with every core busy; CI once
-#   the tests of real programs (tests/tools)       with the sanitized daemons too; CI with the plain one
+#   the tests of real programs (tests/tools)       with the sanitized daemons too (at CI's sizes); CI with the plain one
 #   mount tests of the sanitized daemons           with the kernel's passthrough and without; CI without, where both exist
 #   fresh Debian 12 and 13 (.ci/fresh-install)     demonstration, installation, mount(8), all builds; CI not at all
 #

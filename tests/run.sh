@@ -11,7 +11,8 @@
 #   lint   clang-format, clang-tidy, .ci/check-includes
 # Warnings are errors with g++ and with clang++, which builds the sanitized ones and checks the mutexes' annotations
 # (-Wthread-safety). A mount test that exists with the kernel's passthrough and without runs without it on the sanitized
-# daemons, which then do the I/O themselves; at full size both, and the real programs of tests/tools too.
+# daemons, which then do the I/O themselves; at full size both, and the real programs of tests/tools too, but no more of
+# each than in CI.
 #
 # FLOCKFS_TEST_FULL=1: the full sizes instead of CI's (tests/full.sh names them). FLOCKFS_CTEST: further words for
 # ctest, for example "-R gcc/".
@@ -91,7 +92,8 @@ def sanitized(name, slow, prefix, env):
     env = {"FLOCKFS_TEST_SLOW": slow, **env}
     binaries = {"FLOCKFS_BIN": f"{builds}/{name}/bin/flockfs",
                 "MOUNT_FLOCKFS_BIN": f"{builds}/{name}/sbin/mount.flockfs"}
-    common = {"slow": slow, "prefix": prefix}
+    # At CI's sizes: what sanitizers see comes of what is done, not of how often.
+    common = {"slow": slow, "prefix": ["env", "-u", "FLOCKFS_TEST_FULL", *prefix]}
     return [
         {"name": name, "dir": f"{builds}/{name}", "target": ours.split(), "kinds": ["unit"], "env": env, **common},
         {"name": f"{name}-daemon", "dir": f"{builds}/gcc", "target": [],

@@ -76,7 +76,8 @@ class OpenPipeline {
   [[nodiscard]] std::optional<TimePoint> deadline_of(const Task& task) const;
   [[nodiscard]] bool tries_once(const Task& task) const;
   void try_again(Task task, LockRequest wanted);
-  [[nodiscard]] bool still_open(const Inode& inode, const std::vector<Blocker>& blockers, Duration waited) const;
+  [[nodiscard]] bool still_open(const Inode& inode, const std::vector<Blocker>& blockers, Duration waited,
+                                int looks) const;
   void timed_out(Task task);
   void unsupported(Task task, int error);
   void open_unlocked(Task task, std::string_view reason);
@@ -119,7 +120,7 @@ class OpenPipeline {
   Status cut(const Truncation& truncation, int fd);
   Status open_for(Truncation& truncation, MayWait may_wait);
   Status open_slowly_for(Truncation& truncation);
-  [[nodiscard]] bool in_use(const Inode& inode, Duration waited) const;
+  [[nodiscard]] bool in_use(const Inode& inode, Duration waited, int looks) const;
   enum class Joining : std::uint8_t { kNo, kYes };  // looks at /proc: not for FUSE workers
   Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold, Joining joining = Joining::kNo);
   void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);

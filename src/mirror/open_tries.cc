@@ -21,9 +21,11 @@ namespace {
 // RELEASE comes some time after close(2) has returned (DESIGN 4.7), so a lock found taken may be one that its client
 // has given back already.
 constexpr auto kFenceLimit = std::chrono::seconds(1);        // for what the workers are doing
-constexpr auto kMappingLimit = std::chrono::seconds(1);      // for the look for mappings
+constexpr auto kMappingLimit = std::chrono::seconds(5);      // for the look for mappings, which certainly comes
 constexpr auto kCloseLimit = std::chrono::milliseconds(20);  // for a RELEASE that had not been sent
 constexpr auto kCloseLook = std::chrono::milliseconds(1);
+// Looks that are made whatever the time: on a busy machine a thread may get no processor for longer than the limit.
+constexpr int kFewestLooks = 20;
 
 TimePoint now() { return SteadyClock().now(); }
 
@@ -40,11 +42,12 @@ bool OpenPipeline::tries_once(const Task& task) const {
 }
 
 // Whether the clients in the way have their file open, as far as can be told after so long.
-bool OpenPipeline::still_open(const Inode& inode, const std::vector<Blocker>& blockers, Duration waited) const {
+bool OpenPipeline::still_open(const Inode& inode, const std::vector<Blocker>& blockers, Duration waited,
+                              int looks) const {
   if (waiting_.any(inode)) return true;
   if (core_.releases->unlooked(inode)) return waited > kMappingLimit;
   if (core_.releases->keeps(inode)) return true;
-  if (waited > kCloseLimit) return true;
+  if (waited > kCloseLimit && looks > kFewestLooks) return true;
   const FileId file{inode.dev(), inode.ino()};
   return std::any_of(blockers.begin(), blockers.end(), [&](const Blocker& blocker) {
     const auto holding = core_.holders->holding(blocker.pid, file);
@@ -70,7 +73,7 @@ void OpenPipeline::try_again(Task task, LockRequest wanted) {
   const bool started = core_.pool->run([this, trying] {
     (void)core_.workers->fence(kFenceLimit);
     const TimePoint start = now();
-    for (;;) {
+    for (int looks = 1;; ++looks) {
       const auto blockers = locks_.blockers(trying->wanted.file, trying->wanted.mode);
       auto outcome = locks_.try_acquire(trying->wanted);
       if (!outcome) outcome = locks_.try_join(trying->wanted);
@@ -78,7 +81,7 @@ void OpenPipeline::try_again(Task task, LockRequest wanted) {
         granted(std::move(trying->task), *std::move(outcome));
         return;
       }
-      if (blockers.empty() || core_.stopping || still_open(*trying->task.inode, blockers, now() - start)) break;
+      if (blockers.empty() || core_.stopping || still_open(*trying->task.inode, blockers, now() - start, looks)) break;
       std::this_thread::sleep_for(kCloseLook);
     }
     timed_out(std::move(trying->task));

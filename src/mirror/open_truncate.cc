@@ -27,6 +27,7 @@ namespace {
 constexpr auto kCloseLimit = std::chrono::milliseconds(20);
 constexpr auto kLookLimit = std::chrono::seconds(1);
 constexpr auto kCloseLook = std::chrono::milliseconds(1);
+constexpr int kFewestLooks = 20;  // whatever the time: a busy machine may give the thread no processor for longer
 // How long a holder outside is waited for: the kernel keeps others from writing meanwhile.
 constexpr auto kOutsideLimit = std::chrono::seconds(5);
 constexpr auto kOutsideLook = std::chrono::milliseconds(10);
@@ -128,11 +129,11 @@ void OpenPipeline::finish_after_truncation(Task task, std::shared_ptr<OpenFile> 
 // In a thread that may sleep.
 Status OpenPipeline::truncate_patiently(Truncation& truncation) {
   (void)core_.workers->fence(kLookLimit);
-  for (;;) {
+  for (int looks = 1;; ++looks) {
     Status done = try_truncate(truncation, MayWait::kYes);
     if (done || done.error().code != EAGAIN || core_.stopping) return done;
     const Duration waited = now() - truncation.started;
-    if (waited > kOutsideLimit || in_use(*truncation.inode, waited)) {
+    if (waited > kOutsideLimit || in_use(*truncation.inode, waited, looks)) {
       log_timeout(truncation.subject(core_), waited);
       return done;
     }
@@ -238,12 +239,12 @@ Status OpenPipeline::open_slowly_for(Truncation& truncation) {
     opening->changed.notify_all();
   });
   MutexLock lock(opening->mutex);
-  while (!opening->result) {
+  for (int looks = 1; !opening->result; ++looks) {
     opening->changed.wait_until(opening->mutex, now() + kOutsideLook);
     if (opening->result) break;
     const Duration waited = now() - truncation.started;
     lock.unlock();
-    if (waited <= kOutsideLimit && !in_use(*truncation.inode, waited)) {
+    if (waited <= kOutsideLimit && !in_use(*truncation.inode, waited, looks)) {
       say_waiting(truncation);
     } else {
       slow_.give_up(slow);
@@ -257,9 +258,9 @@ Status OpenPipeline::open_slowly_for(Truncation& truncation) {
 }
 
 // Whether clients of the mirror have the file, or want it, after that long.
-bool OpenPipeline::in_use(const Inode& inode, Duration waited) const {
+bool OpenPipeline::in_use(const Inode& inode, Duration waited, int looks) const {
   if (waiting_.any(inode)) return true;
-  if (waited <= kCloseLimit) return false;
+  if (waited <= kCloseLimit || looks <= kFewestLooks) return false;
   if (core_.releases->unlooked(inode)) return waited > kLookLimit;
   const auto open = core_.files.pick([&](const OpenFile& file) { return file.inode.get() == &inode; });
   return !open.empty() || core_.releases->keeps(inode);

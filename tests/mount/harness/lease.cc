@@ -6,6 +6,7 @@
 #include <csignal>
 #include <fstream>
 
+#include "harness/deadline.h"
 #include "harness/files.h"
 
 namespace flockfs::test {
@@ -14,6 +15,8 @@ Child lease_holder(const std::string& source_path) {
   return Child([=](Peer& test) {
     ::signal(SIGIO, SIG_IGN);
     UniqueFd fd = open_file(source_path, O_RDWR);
+    // Whoever had the file open before may be on his way out.
+    ASSERT_TRUE(eventually([&] { return ::fcntl(fd.get(), F_SETLEASE, F_WRLCK) == 0 || errno != EAGAIN; }));
     ASSERT_EQ(::fcntl(fd.get(), F_SETLEASE, F_WRLCK), 0) << errno_name(errno);
     test.say("leased");
     test.await("give way");
