@@ -33,7 +33,7 @@ class Stuck {
   // The stuck waits of a process in its way, or the one before it in the queue; empty if it may end.
   [[nodiscard]] std::vector<std::size_t> reasons_of(std::size_t at) const {
     const WaitGraph::Node& node = graph_.nodes[at];
-    if (node.flock && ends_by_alarm(node.process)) return {};
+    if (ends_by_signal(node.id) || (node.flock && ends_by_alarm(node.process))) return {};
     for (const pid_t holder : node.holders) {
       if (holds(holder, node.file) && process(holder)) return of_process_.at(holder);
     }
@@ -42,6 +42,10 @@ class Stuck {
   }
 
  private:
+  [[nodiscard]] bool ends_by_signal(std::uint64_t id) const {
+    const auto seen = facts_.ending.find(id);
+    return seen != facts_.ending.end() && seen->second;
+  }
   [[nodiscard]] bool ends_by_alarm(pid_t process) const {
     const auto state = facts_.processes.find(process);
     return state != facts_.processes.end() && state->second.catches_alarm;

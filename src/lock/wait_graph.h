@@ -18,7 +18,8 @@ namespace flockfs {
 //
 // A wait is stuck when it can never end: somebody who holds what it waits for is stuck, or the request before it in the
 // queue is. A process is stuck when all its threads wait and all their waits are: whoever can still run may close what
-// it holds. A flock(2) call whose process catches SIGALRM is never stuck: that is how flock(1) -w ends one.
+// it holds. A wait that a signal is about to end is not stuck, nor is a flock(2) call whose process catches SIGALRM:
+// that is how flock(1) -w ends one.
 struct WaitGraph {
   struct Node {
     std::uint64_t id = 0;  // later ones are greater
@@ -27,6 +28,7 @@ struct WaitGraph {
     std::vector<pid_t> holders;        // processes that hold the file in its way
     std::optional<std::size_t> ahead;  // the request before it in the queue, if it is in the graph
     bool flock = false;                // a flock(2) call; else an open
+    pid_t tid = 0;                     // the thread that waits
   };
   // Those without a deadline.
   std::vector<Node> nodes;
@@ -36,6 +38,7 @@ struct WaitGraph {
 struct WaitFacts {
   std::map<pid_t, ProcessState> processes;
   std::map<std::pair<pid_t, FileId>, bool> holds;
+  std::map<std::uint64_t, bool> ending;  // waits by id: whether a signal is about to end it
 };
 
 // Indexes of nodes.

@@ -78,7 +78,7 @@ void WaitRoom::add_heirs(const LockRecord& record, const Wait& wait, WaitGraph::
 void WaitRoom::add_turns(const LockRecord& record, WaitGraph& graph) {
   for (const std::uint64_t id : record.turns) {
     const Wait& wait = *waits_.at(id);
-    WaitGraph::Node node{id, wait.process, wait.request.file, {}, std::nullopt, true};
+    WaitGraph::Node node{id, wait.process, wait.request.file, {}, std::nullopt, true, wait.request.tid};
     for (const Holder& holder : record.holders()) {
       holder.for_each_member([&](const Member& member) {
         if (member.id != wait.member && member.flocked && in_the_way(*member.flocked, wait.request.mode))
@@ -111,7 +111,7 @@ std::optional<std::size_t> WaitRoom::draw_graph(const Wait& start, WaitGraph& gr
     for (const QueuedRequest& request : record->queue()) {
       const Wait& wait = *waits_.at(request.wait_id);
       if (!wait.endless() || may_join(wait, openers)) continue;
-      WaitGraph::Node node{request.wait_id, wait.process, file, {}, ahead, !wait.is_open()};
+      WaitGraph::Node node{request.wait_id, wait.process, file, {}, ahead, !wait.is_open(), wait.request.tid};
       for (const auto& [holder, process] : in_it) {
         if (holder->state != Holder::State::kHeld || !in_the_way(holder->mode, request.mode)) continue;
         if (request.want != Want::kLock && holder->id == request.holder) continue;
@@ -129,8 +129,9 @@ std::optional<std::size_t> WaitRoom::draw_graph(const Wait& start, WaitGraph& gr
   return static_cast<std::size_t>(place - graph.nodes.begin());
 }
 
-// Looks at what the circle rests on. False if all of that is known. Processes before what they hold: one whose threads
-// all wait closes nothing.
+// Looks at what the circle rests on. False if all of that is known. Processes before what they hold, since one whose
+// threads all wait closes nothing; and before signals: those that a kill has ended count no more, and by then the one
+// that waits has SIGKILL pending (zap_other_threads() and complete_signal() in kernel/signal.c).
 bool WaitRoom::learn(const WaitGraph& graph, const WaitCircle& circle, WaitFacts& facts) {
   std::set<pid_t> waiting;
   for (const WaitGraph::Node& node : graph.nodes) waiting.insert(node.process);
@@ -143,6 +144,10 @@ bool WaitRoom::learn(const WaitGraph& graph, const WaitCircle& circle, WaitFacts
   for (const std::size_t at : circle.rests_on) {
     const WaitGraph::Node& node = graph.nodes[at];
     learn_state(node.process);
+    if (node.tid != 0 && !facts.ending.contains(node.id)) {
+      facts.ending[node.id] = signals_.must_end(node.tid);
+      news = true;
+    }
     for (const pid_t holder : node.holders) {
       if (!waiting.contains(holder) || facts.holds.contains({holder, node.file})) continue;
       learn_state(holder);

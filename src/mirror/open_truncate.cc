@@ -27,7 +27,10 @@ namespace {
 constexpr auto kCloseLimit = std::chrono::milliseconds(20);
 constexpr auto kLookLimit = std::chrono::seconds(1);
 constexpr auto kCloseLook = std::chrono::milliseconds(1);
-constexpr int kFewestLooks = 20;  // whatever the time: a busy machine may give the thread no processor for longer
+// On a busy machine the thread may get no processor for longer than that: so many looks, if they are not slow
+// themselves.
+constexpr int kFewestLooks = 20;
+constexpr auto kBusyLimit = std::chrono::milliseconds(300);
 // How long a holder outside is waited for: the kernel keeps others from writing meanwhile.
 constexpr auto kOutsideLimit = std::chrono::seconds(5);
 constexpr auto kOutsideLook = std::chrono::milliseconds(10);
@@ -260,7 +263,7 @@ Status OpenPipeline::open_slowly_for(Truncation& truncation) {
 // Whether clients of the mirror have the file, or want it, after that long.
 bool OpenPipeline::in_use(const Inode& inode, Duration waited, int looks) const {
   if (waiting_.any(inode)) return true;
-  if (waited <= kCloseLimit || looks <= kFewestLooks) return false;
+  if (waited <= kCloseLimit || (looks <= kFewestLooks && waited <= kBusyLimit)) return false;
   if (core_.releases->unlooked(inode)) return waited > kLookLimit;
   const auto open = core_.files.pick([&](const OpenFile& file) { return file.inode.get() == &inode; });
   return !open.empty() || core_.releases->keeps(inode);

@@ -86,6 +86,15 @@ TEST(WaitGraphTest, FlockOfAProcessThatCatchesAlarmsMayEnd) {
   EXPECT_EQ(find_circle(graph, facts, 0).waits.size(), 2U);
 }
 
+TEST(WaitGraphTest, WaitThatASignalEndsIsNoReason) {
+  const WaitGraph graph{{node(1, 10, kF, {20}), node(2, 20, kG, {10})}};
+  WaitFacts facts = single_threads(graph);
+  facts.ending[2] = true;
+  EXPECT_TRUE(find_circle(graph, facts, 0).empty());
+  facts.ending[2] = false;
+  EXPECT_FALSE(find_circle(graph, facts, 0).empty());
+}
+
 // What makes the other thread's wait endless belongs to the reasons, so that it is looked at.
 TEST(WaitGraphTest, CircleRestsOnAllThreadsOfItsProcesses) {
   const WaitGraph graph{

@@ -220,6 +220,22 @@ TEST_F(JoinTest, TwoUpgradesOfOneFileAreACircle) {
   EXPECT_TRUE(ticked_until([&] { return first->granted(); }));
 }
 
+// Of a process that has been killed only the thread that waits may be left.
+TEST_F(JoinTest, CircleThatASignalIsAboutToEndIsNotRefused) {
+  const Hold f = open(10, kExclusive, kFile);
+  const Hold g = open(20, kExclusive, kOther);
+  holders_.set(10, kFile, 1);
+  holders_.set(20, kOther, 1);
+  probe_.ending = true;
+  auto first = park_of(10, kExclusive, kOther);
+  auto second = park_of(20, kExclusive, kFile);
+  EXPECT_TRUE(ticked_until([&] { return second->suspected > 0; }));
+  EXPECT_FALSE(first->told() || second->told());
+  probe_.ending = false;
+  EXPECT_TRUE(ticked_until([&] { return first->told() || second->told(); }));
+  room_->stop_waits();
+}
+
 TEST_F(JoinTest, CircleWithAThreadThatRunsIsOnlyToldOf) {
   const Hold f = open(10, kExclusive, kFile);
   Hold g = open(20, kExclusive, kOther);
