@@ -156,6 +156,7 @@ TEST_P(ErrorTest, OpenForWhichNoDescriptorIsLeftFailsAndIsSaidOnce) {
     test.await("end");
   });
   ASSERT_TRUE(hoarder.says("no more"));
+  EXPECT_TRUE(log().wait_for({.event = "error"}));
   EXPECT_EQ(log().count({.event = "error"}), 1u) << log().text();
   EXPECT_FALSE(exists(source("new")));
   EXPECT_TRUE(waiter.is_waiting());

@@ -32,6 +32,7 @@ class PassthroughFallbackTest : public MirrorTest {
   }
   static std::string name(int number) { return "f" + std::to_string(number); }
   void expect_one_line() const {
+    EXPECT_TRUE(log().wait_for({.event = "passthrough"}));
     const auto lines = log().matching({.event = "passthrough"});
     ASSERT_EQ(lines.size(), 1u) << log().text();
     EXPECT_EQ(lines[0].get("state"), "off");

@@ -242,6 +242,7 @@ TEST_F(KernelFilesTest, FileSystemsOfTheKernelAreShownEmptyAndNamedOnce) {
       EXPECT_NE(open_error(mnt("d/p/new"), O_WRONLY | O_CREAT), 0);
     }
   }));
+  ASSERT_TRUE(log().wait_for({.event = "empty"})) << log().text();
   const auto lines = log().matching({.event = "empty"});
   ASSERT_EQ(lines.size(), 1u) << log().text();
   EXPECT_EQ(lines[0].get("path"), source("d/p"));
