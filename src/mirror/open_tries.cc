@@ -45,7 +45,6 @@ bool OpenPipeline::tries_once(const Task& task) const {
 bool OpenPipeline::still_open(const Inode& inode, const std::vector<Blocker>& blockers, Duration waited,
                               int looks) const {
   if (waiting_.any(inode)) return true;
-  if (core_.releases->unlooked(inode)) return waited > kMappingLimit;
   if (core_.releases->keeps(inode)) return true;
   if (waited > kCloseLimit && looks > kFewestLooks) return true;
   const FileId file{inode.dev(), inode.ino()};
@@ -73,6 +72,7 @@ void OpenPipeline::try_again(Task task, LockRequest wanted) {
   const bool started = core_.pool->run([this, trying] {
     (void)core_.workers->fence(kFenceLimit);
     const TimePoint start = now();
+    TimePoint looked = start;
     for (int looks = 1;; ++looks) {
       const auto blockers = locks_.blockers(trying->wanted.file, trying->wanted.mode);
       auto outcome = locks_.try_acquire(trying->wanted);
@@ -81,7 +81,14 @@ void OpenPipeline::try_again(Task task, LockRequest wanted) {
         granted(std::move(trying->task), *std::move(outcome));
         return;
       }
-      if (blockers.empty() || core_.stopping || still_open(*trying->task.inode, blockers, now() - start, looks)) break;
+      if (blockers.empty() || core_.stopping) break;
+      if (core_.releases->unlooked(*trying->task.inode)) {
+        if (now() - start > kMappingLimit) break;
+        looked = now();  // what follows counts from then on, for the lock may have gone since it was tried
+        looks = 0;
+      } else if (still_open(*trying->task.inode, blockers, now() - looked, looks)) {
+        break;
+      }
       std::this_thread::sleep_for(kCloseLook);
     }
     timed_out(std::move(trying->task));
