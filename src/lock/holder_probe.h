@@ -15,7 +15,7 @@ namespace flockfs {
 struct Holding {
   std::size_t descriptions = 0;  // open file descriptions among its descriptors, O_PATH ones not counted
   bool mapped = false;
-  bool in_doubt = false;  // somebody else has opened the file without a lock, and may have handed that on
+  bool in_doubt = false;  // some of it may be of an open without a lock
   [[nodiscard]] bool any() const { return descriptions != 0 || mapped; }
 };
 

@@ -14,7 +14,6 @@
 #include <string>
 #include <vector>
 
-#include "harness/connection.h"
 #include "harness/mirror_test.h"
 #include "model/chooser.h"
 #include "model/director.h"
@@ -78,13 +77,7 @@ TEST_P(ModelTest, EveryCallReturnsOrWaitsAsTheContractSays) {
       EXPECT_GT(tally.refused, 0);
     }
   }
-  EXPECT_TRUE(eventually([&] { return requests_waiting(mirror().connection()) == 0; }));
-  // Threads that waited go after some idle seconds.
-  EXPECT_TRUE(eventually([&] { return mirror().threads() <= threads; }, kPatience * 4)) << mirror().threads();
-  // What it keeps for clients that looked twice and did not come back goes, after some seconds, with an open.
-  const auto open_one = [&] { return in_child([&] { (void)open_error(mnt("f0"), O_RDONLY); }); };
-  EXPECT_TRUE(eventually([&] { return open_one() && mirror().descriptors() <= descriptors; }, kPatience * 2))
-      << mirror().descriptors() << " instead of " << descriptors;
+  expect_as_small_as(threads, descriptors, "f0");
 }
 
 }  // namespace

@@ -22,7 +22,6 @@
 #include <string>
 #include <vector>
 
-#include "harness/connection.h"
 #include "harness/mirror_test.h"
 #include "harness/record_lock.h"
 #include "harness/sections.h"
@@ -384,13 +383,7 @@ TEST_P(SoakTest, NobodyIsInsideWithAnotherAndNothingRemains) {
     EXPECT_TRUE(becomes_free(source(name)));
     EXPECT_TRUE(record_becomes(source(name), LockSeen::kFree));
   }
-  EXPECT_TRUE(eventually([&] { return requests_waiting(mirror().connection()) == 0; }));
-  // Threads that waited go after some idle seconds.
-  EXPECT_TRUE(eventually([&] { return mirror().threads() <= threads; }, kPatience * 4)) << mirror().threads();
-  // What it keeps for clients that looked twice and did not come back goes, after some seconds, with an open.
-  const auto open_one = [&] { return in_child([&] { (void)open_error(mnt("f0"), O_RDONLY); }); };
-  EXPECT_TRUE(eventually([&] { return open_one() && mirror().descriptors() <= descriptors; }, kPatience * 2))
-      << mirror().descriptors() << " instead of " << descriptors;
+  expect_as_small_as(threads, descriptors, "f0");
 }
 
 }  // namespace

@@ -1,5 +1,9 @@
 #include "harness/mirror_test.h"
 
+#include <fcntl.h>
+
+#include "harness/connection.h"
+
 namespace flockfs::test {
 
 MirrorTest::MirrorTest() {
@@ -29,6 +33,16 @@ MountedMirror& MirrorTest::mount(MirrorSetup setup) {
   adapt(setup);
   mirror_ = std::make_unique<MountedMirror>(source(), mnt(), tree_ / "scratch", setup);
   return *mirror_;
+}
+
+void MirrorTest::expect_as_small_as(int threads, int descriptors, const std::string& name) {
+  EXPECT_TRUE(eventually([&] { return requests_waiting(mirror().connection()) == 0; }));
+  // Threads that waited go after some idle seconds.
+  EXPECT_TRUE(eventually([&] { return mirror().threads() <= threads; }, kPatience * 4)) << mirror().threads();
+  // What it keeps for clients that looked twice and did not come back goes, after some seconds, with an open.
+  const auto open_one = [&] { return in_child([&] { (void)open_error(mnt(name), O_RDONLY); }); };
+  EXPECT_TRUE(eventually([&] { return open_one() && mirror().descriptors() <= descriptors; }, kPatience * 2))
+      << mirror().descriptors() << " instead of " << descriptors;
 }
 
 std::string PassthroughTest::passthrough_option(Passthrough passthrough) {

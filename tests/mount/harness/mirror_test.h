@@ -33,6 +33,9 @@ class MirrorTest : public ::testing::Test {
   // Unmounts and checks; the end of the test does it anyhow.
   void unmount() { mirror_.reset(); }
 
+  // Nothing waits any more, and the daemon has no more threads and descriptors than at its start; `name` can be opened.
+  void expect_as_small_as(int threads, int descriptors, const std::string& name);
+
   // Put into what mount() starts; for PassthroughTest.
   virtual void adapt(MirrorSetup& setup) const { (void)setup; }
 

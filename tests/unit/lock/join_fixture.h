@@ -36,6 +36,11 @@ class JoinTest : public WaitRoomTest {
     room_->park(request_of(process, mode, file, tid), std::make_unique<TestWaiter>(told));
     return told;
   }
+  std::shared_ptr<Told> park_flock(const Hold& hold, LockMode mode, pid_t process = 10) {
+    auto told = std::make_shared<Told>();
+    room_->park_flock(hold, mode, process, process, std::make_unique<TestWaiter>(told));
+    return told;
+  }
   bool ticked_until(const std::function<bool()>& condition) {
     return eventually([&] {
       pass(milliseconds(1));

@@ -7,14 +7,7 @@
 namespace flockfs::test {
 namespace {
 
-class ClientFlockTest : public JoinTest {
- protected:
-  std::shared_ptr<Told> park_flock(const Hold& hold, LockMode mode) {
-    auto told = std::make_shared<Told>();
-    room_->park_flock(hold, mode, 10, 1, std::make_unique<TestWaiter>(told));
-    return told;
-  }
-};
+class ClientFlockTest : public JoinTest {};
 
 TEST_F(ClientFlockTest, UnlockGoesNoLowerThanTheOpen) {
   const Hold reader = open(10, kShared);

@@ -7,11 +7,6 @@ namespace {
 
 class HeirTest : public JoinTest {
  protected:
-  std::shared_ptr<Told> park_flock(const Hold& hold, pid_t process) {
-    auto told = std::make_shared<Told>();
-    room_->park_flock(hold, kExclusive, process, process, std::make_unique<TestWaiter>(told));
-    return told;
-  }
   bool looked_again() {
     const int before = holders_.looks;
     return ticked_until([&] { return holders_.looks > before + 3; });
@@ -65,9 +60,9 @@ TEST_F(HeirTest, LockThatAnotherThreadIsGivingUpIsLeftToIt) {
   std::shared_ptr<Told> second_call;
   locker_.on_unlock = [&](int) {
     second = open(10, kShared);
-    second_call = park_flock(second, 10);
+    second_call = park_flock(second, kExclusive, 10);
   };
-  auto first_call = park_flock(first, 10);
+  auto first_call = park_flock(first, kExclusive, 10);
   ASSERT_TRUE(second.valid());
   stranger.reset();
   EXPECT_TRUE(ticked_until([&] { return first_call->told() || second_call->told(); }));
@@ -79,7 +74,7 @@ TEST_F(HeirTest, WithReopenWaitAFlockTakesNoLockOfAnotherOpen) {
   Hold reads = open(10, kShared);
   const Hold calls = open(10, kShared);
   EXPECT_EQ(room_->try_flock(calls, kExclusive).error, EWOULDBLOCK);
-  auto waiting = park_flock(calls, 10);
+  auto waiting = park_flock(calls, kExclusive, 10);
   EXPECT_TRUE(locker_.holds(kShared)) << "the other open has lost its lock";
   EXPECT_FALSE(waiting->told());
   reads.reset();
@@ -91,7 +86,7 @@ TEST_F(HeirTest, UpgradeThatIsHeldOffIsNotForgottenBehindAnother) {
   const Hold own = open(10, kShared);
   Hold other = open(20, kShared);
   holders_.set(10, kFile, 1);
-  auto flock = park_flock(other, 20);
+  auto flock = park_flock(other, kExclusive, 20);
   locker_.reader_outside = true;
   foreign_.locks = {{.file = kFile, .kind = ForeignLockKind::kFlock, .mode = kShared, .waits = false, .pid = 99}};
   auto upgrade = park_of(10, kExclusive);
@@ -115,7 +110,7 @@ TEST_F(HeirTest, UpgradeThatIsHeldOffIsNotForgottenBehindAnother) {
 TEST_F(HeirTest, LockThatCannotBeHadAgainForAnErrorIsTriedAgain) {
   Hold stranger = open(20, kShared);
   Hold own = open(10, kShared);
-  auto flock = park_flock(own, 10);
+  auto flock = park_flock(own, kExclusive, 10);
   EXPECT_EQ(locker_.held(), 1U);
   locker_.fail_with(EIO);
   stranger.reset();
