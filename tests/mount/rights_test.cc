@@ -2,7 +2,6 @@
 // and capabilities that the same write to the source would have; and none of that costs a GETXATTR for each write.
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -152,13 +151,6 @@ TEST_P(RightsTest, ChangeOfOwnerDropsTheSetIdBits) {
     EXPECT_EQ(::chown(mnt("f").c_str(), static_cast<uid_t>(-1), kTeam), 0);
   }));
   expect_mode_on_both("f", 0777);
-}
-
-std::string net_raw_capability() {
-  vfs_cap_data data{};
-  data.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE;
-  data.data[0].permitted = 1u << CAP_NET_RAW;
-  return {reinterpret_cast<const char*>(&data), XATTR_CAPS_SZ_2};
 }
 
 TEST_P(RightsTest, WriteDropsFileCapabilities) {

@@ -55,4 +55,11 @@ void enter_own_namespaces() {
   keep_capabilities_on_exec();
 }
 
+std::string net_raw_capability() {
+  vfs_cap_data data{};
+  data.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE;
+  data.data[0].permitted = 1U << CAP_NET_RAW;
+  return {reinterpret_cast<const char*>(&data), XATTR_CAPS_SZ_2};
+}
+
 }  // namespace flockfs::test

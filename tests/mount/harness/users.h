@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <string>
 #include <vector>
 
 namespace flockfs::test {
@@ -17,5 +18,8 @@ void become_user(uid_t uid = kStranger, gid_t gid = kStrangerGroup, const std::v
 // Then: a user and a mount namespace of its own, as `unshare --user --map-current-user --keep-caps --mount` makes them.
 // The user is still itself there, and has all capabilities, which programs that it starts inherit.
 void enter_own_namespaces();
+
+// The value of security.capability that means cap_net_raw=ep.
+[[nodiscard]] std::string net_raw_capability();
 
 }  // namespace flockfs::test
