@@ -28,6 +28,7 @@
 //   lockfile.h        what tests of lock files need
 //   sections.h        who is inside which critical section, as the processes themselves see it
 //   lockless_fs.h     a file system without locks
+//   failing_fs.h      a file system whose calls fail when told so
 //   one_lock_fs.h     a file system where flock and record locks exclude each other
 //   pids_limit.h      a limit for the threads of the daemon
 //   connection.h      the mount table, and aborting FUSE connections
