@@ -39,6 +39,9 @@ constexpr std::array kWords{
     MountWord{"loud", Kind::kFlags, 0, MS_SILENT, {}},
 
     MountWord{"defaults", Kind::kDropped, 0, 0, {}},
+    // What a mirror has anyway, wherever the source has it.
+    MountWord{"acl", Kind::kDropped, 0, 0, {}},
+    MountWord{"user_xattr", Kind::kDropped, 0, 0, {}},
     MountWord{"auto", Kind::kDropped, 0, 0, {}},
     MountWord{"noauto", Kind::kDropped, 0, 0, {}},
     MountWord{"user", Kind::kDropped, kUserMount, 0, {}},

@@ -176,6 +176,11 @@ constexpr std::array kOptions{
                  out.mirror.mount_flags |= MS_NOATIME;
                  return {};
                }},
+    OptionSpec{"submounts", 0, "show|hide", "show", "file systems below SOURCE; hide: as empty directories", kMirror,
+               kEverywhere, kLastWins,
+               [](std::string_view value, CommandLine& out) {
+                 return set_choice<bool>(value, {"show", false}, {"hide", true}, out.mirror.hide_submounts);
+               }},
     OptionSpec{"allow_other", 0, "", "for root", "let other users in, as fuse(8) has it", kMirror, kEverywhere,
                kLastWins,
                [](std::string_view /*value*/, CommandLine& out) -> Status {

@@ -52,6 +52,10 @@ std::optional<long> call_of(pid_t tid, bool& runs) {
   return number;
 }
 
+// Since Linux 6.17, everywhere the same (scripts/syscall.tbl).
+constexpr long kFileGetattr = 468;
+constexpr long kFileSetattr = 469;
+
 // A thread that has just sent its request may still be on its way to sleep.
 constexpr int kMostLooks = 100;
 
@@ -74,15 +78,15 @@ bool AnsweredCall::taken_in() const {
   return number && *number != number_;
 }
 
-bool opens_by_path(pid_t tid) {
-  if (tid <= 0) return false;
+Calling calling(pid_t tid) {
+  if (tid <= 0) return Calling::kUnknown;
   bool runs = false;
   std::optional<long> number = call_of(tid, runs);
   for (int looks = 1; runs && looks < kMostLooks; ++looks) {
     ::sched_yield();
     number = call_of(tid, runs);
   }
-  if (!number) return false;
+  if (!number) return Calling::kUnknown;
   switch (*number) {
 #ifdef SYS_open  // not on newer architectures
     case SYS_open:
@@ -93,9 +97,13 @@ bool opens_by_path(pid_t tid) {
     case SYS_execve:
     case SYS_execveat:
     case SYS_truncate:
-      return true;
+      return Calling::kByPath;
+    case SYS_ioctl:
+    case kFileGetattr:
+    case kFileSetattr:
+      return Calling::kFileAttributes;
     default:
-      return false;
+      return Calling::kUnknown;
   }
 }
 

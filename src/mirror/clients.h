@@ -19,9 +19,13 @@ namespace flockfs {
 // The process's command name for the log; empty if it is gone.
 [[nodiscard]] std::string command_of(pid_t process);
 
-// Whether the thread, whose request is unanswered, is in a call that opens, executes or truncates a file by its path:
-// yes, or not known to be. Reads /proc/TID/syscall.
-[[nodiscard]] bool opens_by_path(pid_t tid);
+// The kind of system call that a thread, whose request is unanswered, is in. Reads /proc/TID/syscall.
+enum class Calling : std::uint8_t {
+  kByPath,          // opens, executes or truncates a file by its path
+  kFileAttributes,  // asks for file attributes as chattr(1) sets them, or sets them
+  kUnknown,         // another, or it may not be seen
+};
+[[nodiscard]] Calling calling(pid_t tid);
 
 // A system call of a client at the moment before it is answered, to tell later whether the client's kernel code has
 // taken the answer in. Reads /proc.

@@ -79,6 +79,7 @@ fuse_lowlevel_ops operations() {
   add_lock_handlers(ops);
   add_xattr_handlers(ops);
   add_flock_handlers(ops);
+  add_ioctl_handlers(ops);
   return ops;
 }
 

@@ -1,8 +1,30 @@
 #include "mirror/core.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 
 namespace flockfs {
+namespace {
+
+// Of objects that no handle finds again, for the most recently used: few enough to be no burden to the machine.
+constexpr std::size_t kMostKept = 256;
+// For the daemon's own, one or two for each request at work, and the log.
+constexpr std::size_t kReserve = 256;
+
+}  // namespace
+
+InodeTable::Kept Core::kept_descriptors(const Source& source) {
+  const std::size_t limit = descriptor_limit();
+  return {std::min<std::size_t>(limit / 8, kMostKept), source.root_mount().remote ? limit / 4 : limit / 8};
+}
+
+std::size_t Core::descriptors_for_opens(const Source& source) {
+  const std::size_t limit = descriptor_limit();
+  const SourceMount& root = source.root_mount();
+  const std::size_t kept = root.reopens ? 0 : root.remote ? limit / 4 : std::min<std::size_t>(limit / 8, kMostKept);
+  return limit - kept - std::min((limit - kept) / 2, kReserve);
+}
 
 OpenSlots::Slot Core::take_slot() {
   OpenSlots::Slot slot = slots.take();

@@ -42,10 +42,10 @@ struct Core {
   Core(MirrorConfig config_in, std::unique_ptr<Source> source_in)
       : config(std::move(config_in)),
         source(std::move(source_in)),
-        inodes(*source),
+        inodes(*source, kept_descriptors(*source)),
         filter(config.source, config.prefixes, config.excludes),
         backing(config.passthrough),
-        slots(descriptor_limit()) {}
+        slots(descriptors_for_opens(*source), source->root_mount().reopens ? 1 : 2) {}
 
   const MirrorConfig config;
   const std::unique_ptr<Source> source;
@@ -84,6 +84,11 @@ struct Core {
   [[nodiscard]] fuse_ino_t node(const Inode& inode) const {
     return &inode == inodes.root().get() ? FUSE_ROOT_ID : inode.number();
   }
+
+ private:
+  // How the descriptors that the process may have are shared out.
+  static InodeTable::Kept kept_descriptors(const Source& source);
+  static std::size_t descriptors_for_opens(const Source& source);
 };
 
 }  // namespace flockfs

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <functional>
+#include <optional>
 
 #include "mirror/handlers.h"
 #include "tree/make.h"
@@ -63,26 +64,56 @@ void link(fuse_req_t native, fuse_ino_t node, fuse_ino_t parent, const char* nam
   });
 }
 
+// The inode that has a name now, if the kernel knows it.
+InodePtr named(const Core& core, const InodePtr& parent, int directory, const char* name) {
+  const UniqueFd fd(::openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  return fd ? core.inodes.find(fd.get(), parent) : nullptr;
+}
+
+// What a name leads to that is about to go. Where no handle finds an object without a name, it is kept for whoever uses
+// it still.
+class Leaving {
+ public:
+  Leaving(Core& core, const InodePtr& parent, int directory, const char* name) : core_(core) {
+    if (parent->reopens()) return;
+    inode_ = named(core, parent, directory, name);
+    if (!inode_ || inode_->reopens()) return;
+    if (auto fd = inode_->path_fd()) fd_ = *std::move(fd);
+  }
+  // It has gone.
+  void gone() {
+    struct stat st {};
+    if (!fd_ || ::fstat(fd_->get(), &st) != 0) return;
+    if (inode_->is_directory() || st.st_nlink == 0) core_.inodes.pin(inode_, *std::move(fd_));
+  }
+
+ private:
+  Core& core_;
+  InodePtr inode_;
+  std::optional<PathFd> fd_;
+};
+
 void remove(fuse_req_t native, fuse_ino_t parent, const char* name, int flags) {
   serve(native, [&](Core& core, Request& request) {
-    auto directory = open_for_change(core.inode(parent));
+    const InodePtr from = core.inode(parent);
+    auto directory = open_for_change(from);
     if (!directory) {
       request.error(directory.error().code);
       return;
     }
-    request.error(::unlinkat(directory->get(), name, flags) == 0 ? 0 : errno);
+    Leaving leaving(core, from, directory->get(), name);
+    if (::unlinkat(directory->get(), name, flags) != 0) {
+      request.error(errno);
+      return;
+    }
+    leaving.gone();
+    request.ok();
   });
 }
 
 void unlink(fuse_req_t native, fuse_ino_t parent, const char* name) { remove(native, parent, name, 0); }
 
 void rmdir(fuse_req_t native, fuse_ino_t parent, const char* name) { remove(native, parent, name, AT_REMOVEDIR); }
-
-// The inode that has a name now, if the kernel knows it.
-InodePtr named(const Core& core, const InodePtr& parent, int directory, const char* name) {
-  const UniqueFd fd(::openat(directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  return fd ? core.inodes.find(fd.get(), parent) : nullptr;
-}
 
 void rename(fuse_req_t native, fuse_ino_t parent, const char* name, fuse_ino_t new_parent, const char* new_name,
             unsigned flags) {
@@ -97,10 +128,12 @@ void rename(fuse_req_t native, fuse_ino_t parent, const char* name, fuse_ino_t n
     }
     const InodePtr moved = named(core, from, from_fd->get(), name);
     const InodePtr other = (flags & RENAME_EXCHANGE) != 0 ? named(core, to, to_fd->get(), new_name) : nullptr;
+    Leaving replaced(core, to, to_fd->get(), new_name);
     if (::renameat2(from_fd->get(), name, to_fd->get(), new_name, flags) != 0) {
       request.error(errno);
       return;
     }
+    if ((flags & RENAME_EXCHANGE) == 0) replaced.gone();
     // The kernel moves its names without a lookup.
     if (moved) {
       core.inodes.remove_name(moved, from, name);

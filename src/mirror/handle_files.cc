@@ -101,7 +101,7 @@ void release(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info) {
       request.error(EBADF);
       return;
     }
-    core.backing.close(request.native(), *file->inode);
+    if (!file->for_attributes) core.backing.close(request.native(), *file->inode);
     if (file->inode->tells_closes()) core.records->released(file->inode, info->fh);
     request.ok();
     core.releases->submit(std::move(file));

@@ -1,5 +1,6 @@
-#include <cstring>
+#include <malloc.h>
 
+#include "base/blocking_pool.h"
 #include "mirror/handlers.h"
 #include "mirror/open_pipeline.h"
 
@@ -10,9 +11,15 @@ void lookup(fuse_req_t native, fuse_ino_t parent, const char* name) {
   serve(native, [&](Core& core, Request& request) { answer_entry(core, request, core.inode(parent), name); });
 }
 
+// The kernel has dropped its caches: what the inodes took up goes back to the system, and not while anybody waits.
+void give_back_memory(Core& core) {
+  if (core.inodes.has_shrunk()) (void)core.pool->run([] { (void)::malloc_trim(0); });
+}
+
 void forget(fuse_req_t native, fuse_ino_t node, std::uint64_t count) {
   serve(native, [&](Core& core, Request& request) {
     core.inodes.forget(core.inode(node), count);
+    give_back_memory(core);
     request.none();
   });
 }
@@ -20,6 +27,7 @@ void forget(fuse_req_t native, fuse_ino_t node, std::uint64_t count) {
 void forget_multi(fuse_req_t native, std::size_t count, fuse_forget_data* forgets) {
   serve(native, [&](Core& core, Request& request) {
     for (std::size_t i = 0; i < count; ++i) core.inodes.forget(core.inode(forgets[i].ino), forgets[i].nlookup);
+    give_back_memory(core);
     request.none();
   });
 }

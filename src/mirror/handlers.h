@@ -19,6 +19,7 @@ void add_file_handlers(fuse_lowlevel_ops& ops);       // open, create, read, wri
 void add_lock_handlers(fuse_lowlevel_ops& ops);       // getlk, setlk
 void add_xattr_handlers(fuse_lowlevel_ops& ops);
 void add_flock_handlers(fuse_lowlevel_ops& ops);
+void add_ioctl_handlers(fuse_lowlevel_ops& ops);
 
 // Runs one handler. No exception crosses into libfuse, which is C: out of memory is ENOMEM to the client, and the
 // Request that unwinds with it is answered once all the same.

@@ -24,7 +24,7 @@ bool no_tmpfile(int error) {
 constexpr auto kChangeLimit = std::chrono::milliseconds(500);
 
 // By the directory itself, not by where it is or in which inode object it is known.
-std::string key_of(const Inode::Name& name) { return name.parent->key() + "/" + name.name; }
+std::string key_of(const Inode::Name& name) { return std::string(name.parent->identity()) + "/" + name.name; }
 
 bool is_gone(int error) { return error == ENOENT || error == ESTALE || error == ENOTDIR; }
 

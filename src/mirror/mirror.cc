@@ -154,7 +154,7 @@ Status MountedMirror::start() {
   mount_point_ = *mounted;
   core_.source->set_mirror(mount_point_->dev, std::move(covered));
   core_.device = mount_point_->dev;
-  workers_.emplace(core_.session);
+  workers_.emplace(core_);
   core_.workers = &*workers_;
   if (auto answered = workers_->answer_init(); !answered) return answered;
   if (auto started = releases_->start(mount_point_->dev); !started) return started;
@@ -281,7 +281,7 @@ MountedMirror::~MountedMirror() {
 Result<std::unique_ptr<Mirror>> Mirror::mount(const MirrorConfig& config) {
   if (auto limits = prepare_limits(); !limits) return limits.error();
   use_own_signals();
-  auto source = Source::open({config.source, config.read_only, config.noatime});
+  auto source = Source::open({config.source, config.read_only, config.noatime, config.hide_submounts});
   if (!source) return source.error();
   auto mirror = std::make_unique<MountedMirror>(config, *std::move(source));
   if (auto started = mirror->start(); !started) return started.error();

@@ -31,6 +31,7 @@ struct MirrorConfig {
 
   bool read_only = false;
   bool noatime = false;
+  bool hide_submounts = false;  // directories of other file systems below SOURCE are shown empty
   bool allow_other = false;
   bool passthrough = true;  // where it can be had
   std::chrono::duration<double> attr_timeout{1.0};

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/clock.h"
@@ -36,7 +37,9 @@ struct OpenFile {
   LockFileHold lock_files;  // of a writer, with lock=...+lockfile; after `hold`, so that they end before the lock does
   pid_t opener = 0;         // process, 0 if it cannot be seen from here
   std::string command;      // its name, if the log wants every unlock: at RELEASE the process may be gone
+  std::optional<PathFd> path;  // keeps an inode that does not reopen within reach
   bool passthrough = false;
+  bool for_attributes = false;                 // not opened by a client: Purpose::kAttributes
   TimePoint since;                             // when the lock was granted
   std::int64_t opened_at_ns = boot_time_ns();  // for telling the opener from a later process of its number
 

@@ -45,7 +45,7 @@ std::optional<Retries::Second> OpenPipeline::second_try(pid_t tid, const Inode& 
 
 void OpenPipeline::attributes_were_stale(pid_t tid, const InodePtr& inode) {
   retries_.remember(tid, inode, core_.inodes.names(*inode),
-                    opens_by_path(tid) ? Retries::First::kOpen : Retries::First::kAttributes);
+                    calling(tid) == Calling::kByPath ? Retries::First::kOpen : Retries::First::kAttributes);
 }
 
 Result<Found> OpenPipeline::lookup(pid_t tid, const InodePtr& parent, const char* name) {

@@ -96,6 +96,8 @@ void OpenPipeline::open(Request request, InodePtr inode, int flags) {
             process_of(tid),
             now(),
             decision};
+  task.purpose = purpose_of(tid, flags);
+  if (task.purpose == Purpose::kAttributes) task.decision.selected = false;
   task.second = second_try(tid, *task.inode, task.mode());
   if (task.slot) {
     open_now(std::move(task));
@@ -138,6 +140,10 @@ void OpenPipeline::open_now(Task task) {
   }
   auto fd = task.inode->open(reopen_flags(task.flags) | O_NONBLOCK);
   if (!fd && fd.error().code == EWOULDBLOCK) {
+    if (task.purpose == Purpose::kAttributes) {  // it would wait with the inode locked
+      task.request.error(EAGAIN);
+      return;
+    }
     // The holder of a lease has been asked to give it up; without it there is no open, locked or not.
     if (task.decision.selected && tries_once(task)) {
       timed_out(std::move(task));
@@ -199,6 +205,10 @@ void OpenPipeline::opened(Task task, int error, UniqueFd fd) {
 }
 
 void OpenPipeline::lock(Task task, UniqueFd fd) {
+  if (task.purpose == Purpose::kAttributes) {
+    answer_for_attributes(std::move(task), std::move(fd));
+    return;
+  }
   if (!task.decision.selected) {
     auto file = std::make_shared<OpenFile>();
     file->plain = std::move(fd);
@@ -300,6 +310,9 @@ void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
   file->flags = task.flags;
   file->opener = task.process;
   file->since = now();
+  if (!file->inode->reopens()) {
+    if (auto path = file->inode->path_fd_by(file->fd())) file->path = *std::move(path);
+  }
   struct stat st {};
   // Before each of these answers the lock: whoever is told may try it at once.
   const auto fail = [&](int error) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -18,6 +19,7 @@
 namespace flockfs {
 
 class AnsweredCall;
+enum class Purpose : std::uint8_t;
 
 // The way of every open: the source's file without O_TRUNC; its lock, tried or waited for; is it still the file of that
 // name; truncation if asked; what the kernel must forget; the answer. Nothing happens before the lock is held, and no
@@ -71,6 +73,7 @@ class OpenPipeline {
   class Parked;
 
   [[nodiscard]] FilterDecision decide(const Inode& inode) const;
+  static Purpose purpose_of(pid_t tid, int flags);
   void wait_for_slot(Task task);
   void refuse(Task task);
   [[nodiscard]] std::optional<TimePoint> deadline_of(const Task& task) const;
@@ -85,6 +88,7 @@ class OpenPipeline {
   void open_slowly(Task task, std::optional<TimePoint> deadline);
   void opened(Task task, int error, UniqueFd fd);
   void lock(Task task, UniqueFd fd);
+  void answer_for_attributes(Task task, UniqueFd fd);
   void park(Task task, LockRequest wanted);
   void granted(Task task, LockOutcome outcome);
   bool take_lock_files(Task& task, std::shared_ptr<OpenFile>& file);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <utility>
@@ -11,7 +10,7 @@ namespace flockfs {
 // out. Thread-safe.
 class OpenSlots {
  public:
-  // The right to one descriptor, given back at its end.
+  // The right to one open, given back at its end.
   class Slot {
    public:
     Slot() = default;
@@ -30,8 +29,8 @@ class OpenSlots {
     OpenSlots* owner_ = nullptr;
   };
 
-  // `limit`: the process's limit of open descriptors.
-  explicit OpenSlots(std::size_t limit) : most_(limit - std::min<std::size_t>(limit / 2, kReserve)) {}
+  // `descriptors`: what opens may take up in all. `for_each`: what one open takes up.
+  OpenSlots(std::size_t descriptors, std::size_t for_each) : most_(descriptors / for_each) {}
 
   // Empty if there is none left.
   Slot take() {
@@ -49,9 +48,6 @@ class OpenSlots {
   [[nodiscard]] std::size_t most() const { return most_; }
 
  private:
-  // For the daemon's own, one or two for each request at work, and the log.
-  static constexpr std::size_t kReserve = 256;
-
   const std::size_t most_;
   std::atomic<std::size_t> taken_{0};
   std::atomic<bool> exhausted_{false};

@@ -38,7 +38,8 @@ std::optional<TimePoint> OpenPipeline::deadline_of(const Task& task) const {
 
 bool OpenPipeline::tries_once(const Task& task) const {
   const MirrorConfig& config = core_.config;
-  return config.timeout == std::chrono::milliseconds(0) || (config.try_nonblocking && (task.flags & O_NONBLOCK) != 0);
+  return task.purpose == Purpose::kUnclear || config.timeout == std::chrono::milliseconds(0) ||
+         (config.try_nonblocking && (task.flags & O_NONBLOCK) != 0);
 }
 
 // Whether the clients in the way have their file open, as far as can be told after so long.

@@ -74,6 +74,7 @@ class Request {
   int xattr_size(std::size_t size) { return fuse_reply_xattr(take(), size); }
   int file_systems(const struct statvfs& st) { return fuse_reply_statfs(take(), &st); }
   int lock(const struct flock& lock) { return fuse_reply_lock(take(), &lock); }
+  int controlled(const void* bytes, std::size_t size) { return fuse_reply_ioctl(take(), 0, bytes, size); }
   int position(off_t offset) { return fuse_reply_lseek(take(), offset); }
 
  private:

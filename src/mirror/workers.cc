@@ -17,6 +17,7 @@
 
 #include "base/blocking_pool.h"
 #include "base/log.h"
+#include "mirror/statx.h"
 #include "tree/credentials.h"
 
 namespace flockfs {
@@ -112,7 +113,7 @@ void Workers::run(Worker& self) {
         }
         break;
       }
-      fuse_session_process_buf(session_, buffer.get());
+      if (!answer_statx(core_, *buffer.get())) fuse_session_process_buf(session_, buffer.get());
       ++self.done;
     }
     self.tid = 0;

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "mirror/core.h"
 #include "mirror/fuse_api.h"
 
 namespace flockfs {
@@ -17,7 +18,8 @@ namespace flockfs {
 // only bounds how many requests are at work at once. Used by one thread, but for fence().
 class Workers {
  public:
-  explicit Workers(fuse_session* session) : session_(session) {}
+  // `core` outlives this and has its session.
+  explicit Workers(Core& core) : core_(core), session_(core.session) {}
   // REQUIRES: stop() has returned true, or start() was never called.
   ~Workers() = default;
 
@@ -56,6 +58,7 @@ class Workers {
   void run(Worker& self);
   static bool idle(const Worker& worker);
 
+  Core& core_;
   fuse_session* const session_;
   std::deque<Worker> workers_;  // constant once the first thread runs
   std::size_t threads_ = 0;     // of workers_, the first ones: those that were started and have not been joined

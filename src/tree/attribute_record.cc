@@ -35,7 +35,7 @@ void AttributeRecord::told(Inode& inode, const struct stat& st) {
   MutexLock lock(mutex_of(inode));
   inode.told_.ctime_ns = to_ns(st.st_ctim);
   inode.told_.size = st.st_size;
-  inode.told_.mode = st.st_mode;
+  inode.told_.mode = static_cast<std::uint16_t>(st.st_mode);  // all of it (inode(7))
   inode.told_.uid = st.st_uid;
   inode.told_.gid = st.st_gid;
 }

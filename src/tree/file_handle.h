@@ -11,7 +11,7 @@
 namespace flockfs {
 
 // The kernel's name for an object of a file system, good as long as the object exists (name_to_handle_at(2)): the
-// handle's type and bytes, packed into a string so that the usual eight bytes need no allocation.
+// handle's type (one byte) and its bytes.
 using FileHandle = std::string;
 
 // The handle of an open (or O_PATH) descriptor's object; nullopt where the file system has none.

@@ -1,59 +1,19 @@
 #include "tree/inode_table.h"
 
 #include <fcntl.h>
-#include <sys/sysmacros.h>
 
 #include <algorithm>
-#include <cstring>
-#include <iterator>
+
+#include "tree/identity.h"
 
 namespace flockfs {
 namespace {
 
-// Names of directories that the source moved about behind the kernel's back can form a loop; a path ends here then.
-constexpr std::size_t kMaxDepth = 1 << 14;
-
 // Names of one file that are remembered.
 constexpr std::size_t kMaxNames = 1024;
 
-struct Looked {
-  struct stat st {};
-  std::uint64_t mount_id = 0;
-};
-
-Result<Looked> look(int fd) {
-  struct statx info {};
-  if (::statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_MNT_ID, &info) != 0) {
-    return errno_error();
-  }
-  Looked looked;
-  struct stat& st = looked.st;
-  st.st_dev = makedev(info.stx_dev_major, info.stx_dev_minor);
-  st.st_ino = info.stx_ino;
-  st.st_mode = info.stx_mode;
-  st.st_nlink = info.stx_nlink;
-  st.st_uid = info.stx_uid;
-  st.st_gid = info.stx_gid;
-  st.st_rdev = makedev(info.stx_rdev_major, info.stx_rdev_minor);
-  st.st_size = static_cast<off_t>(info.stx_size);
-  st.st_blksize = info.stx_blksize;
-  st.st_blocks = static_cast<blkcnt_t>(info.stx_blocks);
-  st.st_atim = {info.stx_atime.tv_sec, info.stx_atime.tv_nsec};
-  st.st_mtim = {info.stx_mtime.tv_sec, info.stx_mtime.tv_nsec};
-  st.st_ctim = {info.stx_ctime.tv_sec, info.stx_ctime.tv_nsec};
-  looked.mount_id = info.stx_mnt_id;
-  return looked;
-}
-
-// A handle outlives its object, so it says which object is meant even after the inode number has been reused; where
-// there is none, the descriptor that the inode keeps stops the number from being reused.
-std::string make_key(const SourceMount& mount, const FileHandle& handle, const struct stat& st) {
-  std::string key(reinterpret_cast<const char*>(&mount.index), sizeof mount.index);
-  if (!handle.empty()) return key += handle;
-  key.append(reinterpret_cast<const char*>(&st.st_dev), sizeof st.st_dev);
-  key.append(reinterpret_cast<const char*>(&st.st_ino), sizeof st.st_ino);
-  return key;
-}
+// Memory is given back when half of the inodes have gone and they were this many.
+constexpr std::size_t kMuchForgotten = 1 << 12;
 
 std::string below(std::string path, std::string_view name) {
   if (path != "/") path += '/';
@@ -62,10 +22,15 @@ std::string below(std::string path, std::string_view name) {
 
 }  // namespace
 
+InodeTable::InodeTable(Source& source, Kept kept)
+    : source_(source),
+      kept_(source, kept.local, [this](const Inode& inode) { return names(inode); }),
+      kept_remote_(source, kept.remote, [this](const Inode& inode) { return names(inode); }) {}
+
 InodeTable::~InodeTable() {
-  std::vector<std::vector<Inode::Name>> ended;
+  std::vector<Inode::Name> ended;
   MutexLock lock(mutex_);
-  for (auto& [key, inode] : inodes_) ended.push_back(std::move(inode->names_));
+  for (const InodePtr& inode : inodes_) inode->names_.remove_all(ended);
   lock.unlock();
 }
 
@@ -75,6 +40,9 @@ Status InodeTable::open_root() {
   auto found = adopt(std::move(fd), nullptr, "");
   if (!found) return found.error();
   root_ = found->inode;
+  auto root_fd = root_->path_fd();
+  if (!root_fd) return root_fd.error();
+  root_fd_ = *std::move(root_fd);
   return {};
 }
 
@@ -91,7 +59,7 @@ Result<Found> InodeTable::lookup(const InodePtr& parent, const char* name, Uniqu
 }
 
 Result<Found> InodeTable::adopt(UniqueFd fd, const InodePtr& parent, const char* name) {
-  auto looked = look(fd.get());
+  auto looked = flockfs::look_at(fd.get());
   if (!looked) return looked.error();
   const SourceMount* mount = nullptr;
   if (parent && parent->mount().mount_id == looked->mount_id && parent->dev() == looked->st.st_dev) {
@@ -102,94 +70,116 @@ Result<Found> InodeTable::adopt(UniqueFd fd, const InodePtr& parent, const char*
     if (!crossed) return crossed.error();
     mount = *crossed;
   }
-  FileHandle handle;
-  if (mount->handles) handle = handle_of(fd.get()).value_or(FileHandle{});
+  const FileHandle handle = identifying_handle(*mount, fd.get());
+  const bool reopens = mount->reopens && !handle.empty();
   const bool unnamed = parent && *name == '\0';
-  if ((handle.empty() || unnamed) && (::fcntl(fd.get(), F_GETFL) & O_PATH) == 0) {
+  if ((!reopens || unnamed) && (::fcntl(fd.get(), F_GETFL) & O_PATH) == 0) {
     // To be kept, so it must be O_PATH: an open file would hold leases, locks and the write count of the file.
     fd = UniqueFd(::open(ProcFdPath(fd.get()).c_str(), O_PATH | O_CLOEXEC));
     if (!fd) return errno_error();
   }
   Found found;
-  found.inode = insert(*mount, std::move(fd), looked->st, std::move(handle), parent, name);
+  found.inode = insert(*mount, looked->st, handle, parent, name);
+  std::optional<PathFd> path;
+  if (!reopens) path = kept_for(*mount).keep(*found.inode, std::move(fd));
+  if (unnamed) pin(found.inode, path ? *std::move(path) : PathFd(std::move(fd)));
   found.st = looked->st;
   show(found.st);
   return found;
 }
 
-InodePtr InodeTable::insert(const SourceMount& mount, UniqueFd fd, const struct stat& st, FileHandle handle,
-                            const InodePtr& parent, const char* name) {
-  std::string key = make_key(mount, handle, st);
-  const bool named = !parent || *name != '\0';
-  UniqueFd unnamed;
-  if (!handle.empty() && !named) std::swap(unnamed, fd);
-  if (!handle.empty()) fd.reset();
+InodePtr InodeTable::insert(const SourceMount& mount, const struct stat& st, const FileHandle& handle,
+                            const InodePtr& parent, std::string_view name) {
+  std::string identity = identity_of(mount, handle, st);
   InodePtr fresh;  // made, and if unneeded destroyed, outside the mutex
   Leftover leftover;
   MutexLock lock(mutex_);
-  auto entry = inodes_.find(key);
+  auto entry = inodes_.find(std::string_view(identity));
   if (entry == inodes_.end()) {
     lock.unlock();
-    fresh = std::make_shared<Inode>(mount, std::move(key), std::move(handle), std::move(fd), st);
+    fresh = InodePtr(new Inode(mount, kept_for(mount), identity, !handle.empty(), st));
     fresh->publish();
     lock.lock();
-    entry = inodes_.try_emplace(fresh->key(), fresh).first;
+    entry = inodes_.insert(fresh).first;
+    most_ = std::max(most_, inodes_.size());
   }
-  InodePtr inode = entry->second;
+  InodePtr inode = *entry;
   ++inode->lookups_;
-  if (!named) std::swap(inode->unnamed_, unnamed);
-  if (named && parent) note_name(*inode, parent, name, leftover);
+  if (parent && !name.empty()) note_name(*inode, parent, name, leftover);
   return inode;
+}
+
+void InodeTable::pin(const InodePtr& inode, PathFd fd) {
+  MutexLock lock(mutex_);
+  if (inode->pinned_) return;
+  inode->pinned_ = true;
+  pins_.emplace(inode.get(), std::move(fd));
+}
+
+std::optional<PathFd> InodeTable::take_pin(Inode& inode) {
+  if (!inode.pinned_) return std::nullopt;
+  inode.pinned_ = false;
+  auto node = pins_.extract(&inode);
+  if (node.empty()) return std::nullopt;
+  return std::move(node.mapped());
 }
 
 void InodeTable::forget(const InodePtr& inode, std::uint64_t count) {
   InodePtr dropped;
-  std::vector<Inode::Name> names;  // releases the parents, after the mutex
+  Leftover leftover;  // releases the parents, after the mutex
   MutexLock lock(mutex_);
   inode->lookups_ -= std::min(count, inode->lookups_);
   if (inode->lookups_ > 0 || inode == root_) return;
-  auto entry = inodes_.find(inode->key());
-  if (entry == inodes_.end() || entry->second != inode) return;
-  dropped = std::move(entry->second);
+  auto entry = inodes_.find(inode);
+  if (entry == inodes_.end() || *entry != inode) return;
+  dropped = *entry;
   inodes_.erase(entry);
+  leftover.pin = take_pin(*inode);
   // A directory may live on as the parent of a file that has another name elsewhere, and keeps its own name for that.
   // But not in a loop, which would never end by itself.
-  if (!inode->is_directory() || !reaches_root(inode.get())) names.swap(inode->names_);
+  if (!inode->is_directory() || !reaches_root(inode.get())) inode->names_.remove_all(leftover.names);
 }
 
+bool InodeTable::has_shrunk() {
+  MutexLock lock(mutex_);
+  if (most_ < kMuchForgotten || inodes_.size() > most_ / 2) return false;
+  most_ = inodes_.size();
+  inodes_.rehash(0);
+  return true;
+}
+
+// Names of directories that the source moved about behind the kernel's back can form a loop (Brent's way to find it).
 bool InodeTable::reaches_root(const Inode* inode) const {
-  for (std::size_t depth = 0; depth < kMaxDepth; ++depth) {
-    if (inode == root_.get()) return true;
-    if (inode->names_.empty()) return false;
-    inode = inode->names_.back().parent.get();
+  const Inode* mark = nullptr;
+  std::size_t steps = 0;
+  for (std::size_t lap = 1; inode != root_.get(); inode = inode->names_.newest().parent.get()) {
+    if (inode == mark || inode->names_.empty()) return false;
+    if (++steps < lap) continue;
+    mark = inode;
+    lap *= 2;
+    steps = 0;
   }
-  return false;
+  return true;
 }
 
 InodePtr InodeTable::find(int fd, const InodePtr& parent) const {
-  auto looked = look(fd);
-  if (!looked || looked->mount_id != parent->mount().mount_id) return nullptr;
+  auto looked = flockfs::look_at(fd);
   const SourceMount& mount = parent->mount();
-  const FileHandle handle = mount.handles ? handle_of(fd).value_or(FileHandle{}) : FileHandle{};
-  const std::string key = make_key(mount, handle, looked->st);
+  if (!looked || looked->mount_id != mount.mount_id) return nullptr;
+  const std::string identity = identity_of(mount, identifying_handle(mount, fd), looked->st);
   MutexLock lock(mutex_);
-  auto entry = inodes_.find(key);
-  return entry == inodes_.end() ? nullptr : entry->second;
+  auto entry = inodes_.find(std::string_view(identity));
+  return entry == inodes_.end() ? nullptr : *entry;
 }
 
-// REQUIRES: the mutex of the table. A directory has one name; a file's are bounded, the oldest go first.
+// A directory has one name; a file's are bounded, the oldest go first.
 void InodeTable::note_name(Inode& inode, const InodePtr& parent, std::string_view name, Leftover& leftover) {
   auto& names = inode.names_;
-  for (const Inode::Name& have : names) {
-    if (have.parent == parent && have.name == name) return;
-  }
-  std::swap(inode.unnamed_, leftover.unnamed);
-  if (inode.is_directory()) names.swap(leftover.names);
-  if (names.size() >= kMaxNames) {
-    leftover.names.push_back(std::move(names.front()));
-    names.erase(names.begin());
-  }
-  names.push_back({parent, std::string(name)});
+  if (names.contains(parent, name)) return;
+  leftover.pin = take_pin(inode);
+  if (inode.is_directory()) names.remove_all(leftover.names);
+  if (names.size() >= kMaxNames) names.remove_oldest(leftover.names);
+  names.add(parent, name);
 }
 
 void InodeTable::add_name(const InodePtr& inode, const InodePtr& parent, std::string_view name) {
@@ -201,23 +191,27 @@ void InodeTable::add_name(const InodePtr& inode, const InodePtr& parent, std::st
 void InodeTable::remove_name(const InodePtr& inode, const InodePtr& parent, std::string_view name) {
   std::vector<Inode::Name> dropped;
   MutexLock lock(mutex_);
-  auto& names = inode->names_;
-  const auto gone = std::stable_partition(
-      names.begin(), names.end(), [&](const Inode::Name& have) { return have.parent != parent || have.name != name; });
-  dropped.assign(std::make_move_iterator(gone), std::make_move_iterator(names.end()));
-  names.erase(gone, names.end());
+  inode->names_.remove(parent, name, dropped);
 }
 
 std::vector<Inode::Name> InodeTable::names(const Inode& inode) const {
   MutexLock lock(mutex_);
-  return inode.names_;
+  return inode.names_.all();
 }
 
+// Of directories in a loop: their names up to the point where it is noticed.
 std::string InodeTable::path_of(const Inode* inode) const {
   std::vector<const std::string*> parts;
-  while (inode != root_.get() && !inode->names_.empty() && parts.size() < kMaxDepth) {
-    parts.push_back(&inode->names_.back().name);
-    inode = inode->names_.back().parent.get();
+  const Inode* mark = nullptr;
+  std::size_t steps = 0;
+  for (std::size_t lap = 1; inode != root_.get() && inode != mark && !inode->names_.empty();) {
+    if (++steps == lap) {
+      mark = inode;
+      lap *= 2;
+      steps = 0;
+    }
+    parts.push_back(&inode->names_.newest().name);
+    inode = inode->names_.newest().parent.get();
   }
   std::string path = source_.path() == "/" ? std::string{} : source_.path();
   std::reverse(parts.begin(), parts.end());
@@ -228,7 +222,7 @@ std::string InodeTable::path_of(const Inode* inode) const {
 std::vector<std::string> InodeTable::paths(const Inode& inode) const {
   MutexLock lock(mutex_);
   std::vector<std::string> all;
-  for (const Inode::Name& name : inode.names_) all.push_back(below(path_of(name.parent.get()), name.name));
+  for (const Inode::Name& name : inode.names_.all()) all.push_back(below(path_of(name.parent.get()), name.name));
   return all;
 }
 
@@ -248,12 +242,18 @@ std::string InodeTable::where(const InodePtr& parent, const char* name) const {
   return path.substr(source_.path() == "/" ? 1 : source_.path().size() + 1);
 }
 
-Result<struct stat> InodeTable::stat_of(const Inode& inode) const {
+Result<Looked> InodeTable::look_at(const Inode& inode) const {
   auto fd = inode.path_fd();
   if (!fd) return fd.error();
-  auto looked = look(fd->get());
+  auto looked = flockfs::look_at(fd->get());
   if (!looked) return Error{looked.error().code == ENOENT ? ESTALE : looked.error().code, {}};  // as Inode::open()
   show(looked->st);
+  return looked;
+}
+
+Result<struct stat> InodeTable::stat_of(const Inode& inode) const {
+  auto looked = look_at(inode);
+  if (!looked) return looked.error();
   return looked->st;
 }
 

@@ -1,14 +1,19 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/mutex.h"
 #include "base/result.h"
+#include "tree/identity.h"
 #include "tree/inode.h"
+#include "tree/kept_fds.h"
 
 namespace flockfs {
 
@@ -22,7 +27,14 @@ struct Found {
 // lookups. Thread-safe; no system call runs under its mutex.
 class InodeTable {
  public:
-  explicit InodeTable(Source& source) : source_(source) {}
+  // Where handles find nothing, this many descriptors are kept for objects that nobody uses just now: of this machine's
+  // own file systems; and of others, where looking again may find another number for the same object (FUSE daemons).
+  struct Kept {
+    std::size_t local = 256;
+    std::size_t remote = 256;
+  };
+  explicit InodeTable(Source& source) : InodeTable(source, Kept{}) {}
+  InodeTable(Source& source, Kept kept);
   // Directories that the source moved about can hold each other by their names.
   ~InodeTable();
   InodeTable(const InodeTable&) = delete;
@@ -42,6 +54,10 @@ class InodeTable {
   // The kernel drops `count` lookups.
   void forget(const InodePtr& inode, std::uint64_t count);
 
+  // Keeps an object that has lost its names to a client in being until the kernel forgets it: the client may have it as
+  // working directory, or by an O_PATH descriptor. Only for one that does not reopen.
+  void pin(const InodePtr& inode, PathFd fd);
+
   // The inode of an object (an O_PATH descriptor), if the kernel knows it; counts no lookup.
   [[nodiscard]] InodePtr find(int fd, const InodePtr& parent) const;
 
@@ -60,29 +76,52 @@ class InodeTable {
   // The path that `name` has or would have in a directory.
   [[nodiscard]] std::string path_in(const Inode& directory, std::string_view name) const;
 
-  // The attributes of an object of the source as the mirror shows them.
+  // What an object of the source is like as the mirror shows it: all, or its attributes.
+  [[nodiscard]] Result<Looked> look_at(const Inode& inode) const;
   [[nodiscard]] Result<struct stat> stat_of(const Inode& inode) const;
   void show(struct stat& st) const { st.st_ino = source_.shown_ino(st.st_dev, st.st_ino); }
 
   [[nodiscard]] std::size_t size() const;
 
+  // Whether so much has been forgotten since this was asked last that its memory should go back to the system.
+  bool has_shrunk();
+
  private:
-  InodePtr insert(const SourceMount& mount, UniqueFd fd, const struct stat& st, FileHandle handle,
-                  const InodePtr& parent, const char* name);
+  struct IdentityHash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view identity) const { return std::hash<std::string_view>{}(identity); }
+    std::size_t operator()(const InodePtr& inode) const { return (*this)(inode->identity()); }
+  };
+  struct SameIdentity {
+    using is_transparent = void;
+    static std::string_view of(std::string_view identity) { return identity; }
+    static std::string_view of(const InodePtr& inode) { return inode->identity(); }
+    bool operator()(const auto& one, const auto& other) const { return of(one) == of(other); }
+  };
+
+  InodePtr insert(const SourceMount& mount, const struct stat& st, const FileHandle& handle, const InodePtr& parent,
+                  std::string_view name);
   // What a change of names leaves over; it may close descriptors, so it ends when the mutex is free.
   struct Leftover {
     std::vector<Inode::Name> names;
-    UniqueFd unnamed;
+    std::optional<PathFd> pin;
   };
-  static void note_name(Inode& inode, const InodePtr& parent, std::string_view name, Leftover& leftover);
+  void note_name(Inode& inode, const InodePtr& parent, std::string_view name, Leftover& leftover) REQUIRES(mutex_);
+  std::optional<PathFd> take_pin(Inode& inode) REQUIRES(mutex_);
+  [[nodiscard]] KeptFds& kept_for(const SourceMount& mount) { return mount.remote ? kept_remote_ : kept_; }
   [[nodiscard]] bool reaches_root(const Inode* inode) const REQUIRES(mutex_);
   [[nodiscard]] std::string path_of(const Inode* inode) const REQUIRES(mutex_);
   [[nodiscard]] std::string where(const InodePtr& parent, const char* name) const;
 
   Source& source_;
+  KeptFds kept_;
+  KeptFds kept_remote_;
   InodePtr root_;
+  std::optional<PathFd> root_fd_;  // where every search by name can begin
   mutable Mutex mutex_;
-  std::unordered_map<std::string_view, InodePtr> inodes_ GUARDED_BY(mutex_);  // the key views Inode::key()
+  std::unordered_set<InodePtr, IdentityHash, SameIdentity> inodes_ GUARDED_BY(mutex_);
+  std::unordered_map<const Inode*, PathFd> pins_ GUARDED_BY(mutex_);
+  std::size_t most_ GUARDED_BY(mutex_) = 0;  // inodes, since has_shrunk() was true
 };
 
 }  // namespace flockfs

@@ -126,7 +126,7 @@ Result<UniqueFd> open_root(const SourceOptions& options, bool& cloned) {
 }  // namespace
 
 Result<std::unique_ptr<Source>> Source::open(const SourceOptions& options) {
-  std::unique_ptr<Source> source(new Source(options.path));
+  std::unique_ptr<Source> source(new Source(options.path, options.hide_submounts));
   auto root = open_root(options, source->cloned_);
   if (!root) return root.error();
   source->root_ = *std::move(root);
@@ -144,7 +144,7 @@ Result<std::unique_ptr<Source>> Source::open(const SourceOptions& options) {
   return source;
 }
 
-std::unique_ptr<SourceMount> Source::probe_mount(int fd, std::uint64_t mount_id, dev_t dev, mode_t mode) {
+std::unique_ptr<SourceMount> Source::probe_mount(int fd, std::uint64_t mount_id, dev_t dev, mode_t mode) const {
   auto mount = std::make_unique<SourceMount>();
   mount->mount_id = mount_id;
   mount->dev = dev;
@@ -153,23 +153,33 @@ std::unique_ptr<SourceMount> Source::probe_mount(int fd, std::uint64_t mount_id,
     const auto magic = static_cast<std::uint32_t>(fs.f_type);
     mount->remote = !contains(kLocal, magic);
     mount->fuse = magic == kFuseMagic;
-    mount->empty = contains(kEmpty, magic);
+    mount->empty = contains(kEmpty, magic) || hides(dev, mode);
     mount->stacked = magic == kOverlayMagic;
     mount->open_may_wait = mount->remote || mount->stacked;
   }
   if (!mount->empty && S_ISDIR(mode)) {
     mount->dir = UniqueFd(::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    // A remote file system may forget what a handle meant, or cannot tell at once: there a descriptor is kept.
-    if (mount->dir && !mount->remote) mount->handles = handles_work(mount->dir.get());
+    // A remote file system may forget what a handle meant, or cannot tell at once. overlayfs has others for a file that
+    // it has copied up, unless it is told to keep them the same (nfs_export), and then they reopen too.
+    if (mount->dir && !mount->remote) {
+      mount->reopens = handles_work(mount->dir.get());
+      mount->handles = mount->reopens || (!mount->stacked && handle_of(mount->dir.get()));
+    }
   }
   return mount;
 }
 
+bool Source::hides(dev_t dev, mode_t mode) const {
+  return hide_submounts_ && S_ISDIR(mode) && root_mount_ != nullptr && dev != root_mount_->dev;
+}
+
 Result<const SourceMount*> Source::mount_of(int fd, std::uint64_t mount_id, dev_t dev, mode_t mode,
                                             const std::string& where) {
+  // A subvolume of btrfs has the mount of what is above it, which is not hidden.
+  const std::pair key(mount_id, hides(dev, mode));
   {
     MutexLock lock(mutex_);
-    if (auto known = mounts_.find(mount_id); known != mounts_.end()) {
+    if (auto known = mounts_.find(key); known != mounts_.end()) {
       if (apart_.find(dev) == apart_.end()) set_apart(dev, where);
       return known->second.get();
     }
@@ -182,14 +192,15 @@ Result<const SourceMount*> Source::mount_of(int fd, std::uint64_t mount_id, dev_
     MutexLock lock(mutex_);
     if (mounts_.size() >= UINT16_MAX) return Error{ENFILE, "too many mounts below " + path_};
     fresh->index = static_cast<std::uint16_t>(mounts_.size());
-    auto [entry, inserted] = mounts_.try_emplace(mount_id, std::move(fresh));
+    auto [entry, inserted] = mounts_.try_emplace(key, std::move(fresh));
     set_apart(dev, where);
     mount = entry->second.get();
     if (!inserted) return mount;
   }
   if (tell) {
-    log_write(LogLevel::kInfo,
-              LogLine("empty").quoted("path", path_ + "/" + where).text("reason", "kernel_file_system"));
+    log_write(LogLevel::kInfo, LogLine("empty")
+                                   .quoted("path", path_ + "/" + where)
+                                   .text("reason", key.second ? "hidden_submount" : "kernel_file_system"));
   }
   return mount;
 }

@@ -3,9 +3,11 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "base/mutex.h"
 #include "base/result.h"
@@ -20,8 +22,9 @@ struct SourceMount {
   std::string where;           // the place of its root below SOURCE when it was met: "", "a/b"
   std::uint16_t index = 0;     // small number of this mount, part of each inode's key
   UniqueFd dir;                // the mount's root, O_RDONLY: what open_by_handle_at(2) wants; invalid: no handles here
-  bool handles = false;        // files can be found again by handle: no descriptor is kept for an inode
-  bool empty = false;          // procfs and its like: shown as an empty directory
+  bool handles = false;        // a handle tells an object from all others, for good
+  bool reopens = false;        // and finds it again: no descriptor is kept for an inode
+  bool empty = false;          // procfs and its like, or not to be shown: an empty directory
   bool remote = false;         // not a file system of this machine's own disks or memory: its clock may not be ours
   bool open_may_wait =
       false;          // open(2) may wait for others whatever the flags: remote, or overlayfs, which may have such below
@@ -34,6 +37,7 @@ struct SourceOptions {
   std::string path;  // canonical, absolute
   bool read_only = false;
   bool noatime = false;
+  bool hide_submounts = false;  // directories of other file systems than SOURCE's are shown empty
 };
 
 // The source tree: a private clone of the mounts at and below SOURCE (open_tree(2)), so that what is mounted later, the
@@ -65,11 +69,13 @@ class Source {
   Result<UniqueFd> below_mirror(UniqueFd fd) const;
 
  private:
-  explicit Source(std::string path) : path_(std::move(path)) {}
-  std::unique_ptr<SourceMount> probe_mount(int fd, std::uint64_t mount_id, dev_t dev, mode_t mode);
+  Source(std::string path, bool hide_submounts) : path_(std::move(path)), hide_submounts_(hide_submounts) {}
+  std::unique_ptr<SourceMount> probe_mount(int fd, std::uint64_t mount_id, dev_t dev, mode_t mode) const;
+  [[nodiscard]] bool hides(dev_t dev, mode_t mode) const;
   void set_apart(dev_t dev, const std::string& where) REQUIRES(mutex_);
 
   const std::string path_;
+  const bool hide_submounts_;
   UniqueFd root_;
   bool cloned_ = false;
   const SourceMount* root_mount_ = nullptr;
@@ -77,7 +83,8 @@ class Source {
   UniqueFd covered_;
 
   mutable Mutex mutex_;
-  std::unordered_map<std::uint64_t, std::unique_ptr<SourceMount>> mounts_ GUARDED_BY(mutex_);
+  // By their number, and whether they are hidden.
+  std::map<std::pair<std::uint64_t, bool>, std::unique_ptr<SourceMount>> mounts_ GUARDED_BY(mutex_);
   std::unordered_map<dev_t, std::uint64_t> apart_
       GUARDED_BY(mutex_);  // device -> what its inode numbers are mixed with
 };

@@ -98,7 +98,7 @@ class RecordLocksTest : public TempTree {
   }
 
   InodePtr inode_;
-  OpenSlots slots_{4096};
+  OpenSlots slots_{4096, 1};
   std::atomic<bool> no_slots_{false};
   std::atomic<int> woken_{0};
   std::unique_ptr<BlockingPool> pool_;

@@ -131,7 +131,7 @@ TEST_F(InodeTableTest, AFileThatHasNoNameYetIsKeptInBeing) {
 }
 
 TEST_F(InodeTableTest, AFileThatGotANameIsKeptNoLonger) {
-  if (!source_->root_mount().handles) GTEST_SKIP() << "no handles here: every file is kept";
+  if (!source_->root_mount().reopens) GTEST_SKIP() << "no handles here: every file is kept";
   UniqueFd fd(::openat(source_->root_fd(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   auto found = table_->adopt(std::move(fd), table_->root(), "");
   ASSERT_TRUE(found.ok());
