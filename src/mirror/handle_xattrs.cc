@@ -3,6 +3,7 @@
 #include <sys/xattr.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <string_view>
 #include <vector>
 
@@ -69,10 +70,33 @@ void getxattr(fuse_req_t native, fuse_ino_t node, const char* name, std::size_t 
   });
 }
 
+// The names are null-terminated, one after the other. Those of trusted.* are root's only (fs/xattr.c, simple_xattr_list
+// and each file system's own), which the kernel leaves to whoever serves FUSE.
+ssize_t list_for_strangers(std::string_view names, char* bytes, std::size_t room) {
+  std::size_t used = 0;
+  while (!names.empty()) {
+    const std::string_view name = names.substr(0, std::min(names.find('\0'), names.size() - 1) + 1);
+    names.remove_prefix(name.size());
+    if (name.starts_with("trusted.")) continue;
+    if (bytes != nullptr && used + name.size() > room) {
+      errno = ERANGE;
+      return -1;
+    }
+    if (bytes != nullptr) std::copy(name.begin(), name.end(), bytes + used);
+    used += name.size();
+  }
+  return static_cast<ssize_t>(used);
+}
+
 void listxattr(fuse_req_t native, fuse_ino_t node, std::size_t size) {
   serve(native, [&](Core& core, Request& request) {
-    answer_bytes(core, request, node, size,
-                 [](const char* path, char* bytes, std::size_t room) { return ::listxattr(path, bytes, room); });
+    const bool all = request.uid() == 0;
+    answer_bytes(core, request, node, size, [all](const char* path, char* bytes, std::size_t room) {
+      if (all) return ::listxattr(path, bytes, room);
+      std::vector<char> names(XATTR_LIST_MAX);
+      const ssize_t got = ::listxattr(path, names.data(), names.size());
+      return got < 0 ? got : list_for_strangers({names.data(), static_cast<std::size_t>(got)}, bytes, room);
+    });
   });
 }
 

@@ -13,6 +13,7 @@
 #include "harness/mirror_test.h"
 #include "harness/program.h"
 #include "harness/users.h"
+#include "harness/watcher.h"
 
 namespace flockfs::test {
 namespace {
