@@ -7,6 +7,7 @@
 #   lint/tidy                                      the analyzer's usual depth; CI less (.ci/lint)
 #   SqliteTest                                     1,000 transactions of each process; CI 100
 #   CloseThenTryTest                               100,000 opens; CI 1,000
+#   SecondRunOfResticReadsOnlyWhatHasChanged       CI not at all, but the same with borg
 #   EveryLapseOfAnUpgradeIsRefusedAndCounted       10,000 upgrades; CI 500
 #   WithReopenWaitThreadsExcludeEachOther          8 x 1,000 increments; CI 8 x 100
 #   EveryCallReturnsOrWaitsAsTheContractSays       2 x 2,500 schedules; CI 2 x 150
