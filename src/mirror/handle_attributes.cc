@@ -61,8 +61,10 @@ constexpr int kTimes = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_
 Status set_attributes(const Inode& inode, const struct stat& wanted, int which) {
   auto fd = inode.path_fd();
   if (!fd) return fd.error();
+  // chown(2) to nobody in particular drops set-id bits and moves the time of change.
+  const bool nothing = (which & (kOwner | kTimes | FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_SIZE)) == 0;
   // Ownership before mode: chown(2) drops set-id bits that the same request may set.
-  if ((which & kOwner) != 0) {
+  if ((which & kOwner) != 0 || nothing) {
     if (auto done = set_owner(fd->get(), wanted, which); !done) return done;
   }
   if ((which & FUSE_SET_ATTR_MODE) != 0 && ::chmod(ProcFdPath(fd->get()).c_str(), wanted.st_mode & 07777) != 0) {

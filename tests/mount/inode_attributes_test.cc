@@ -105,6 +105,16 @@ TEST_P(InodeAttributesTest, BirthTimeIsTheSources) {
   }));
 }
 
+TEST_P(InodeAttributesTest, ChownToNobodyInParticularDropsSetIdBits) {
+  EXPECT_TRUE(in_child([&] {
+    for (const std::string& path : {source("f"), mnt("f")}) {
+      EXPECT_EQ(::chmod(path.c_str(), 06755), 0);
+      EXPECT_EQ(::chown(path.c_str(), static_cast<uid_t>(-1), static_cast<gid_t>(-1)), 0);
+      EXPECT_EQ(stat_of(source("f")).st_mode & 07777, 0755u) << path;
+    }
+  }));
+}
+
 class SubmountTest : public MirrorTest {
  protected:
   void SetUp() override {
