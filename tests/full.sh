@@ -58,7 +58,7 @@ fresh_systems() { for suite in bookworm trixie; do nice "$root/.ci/fresh-install
 fresh_log=$builds/fresh.log
 fresh_systems >"$fresh_log" 2>&1 </dev/null &
 fresh=$!
-stage "mount tests, 20 times" mount_tests --repeat until-fail:20 --quiet
+stage "mount tests, 20 times" mount_tests --repeat until-fail:20 --quiet --output-log "$builds/loop.log"
 stage "fresh Debian 12 and 13 (the rest)" fresh_end
 stage "mount tests, every core busy" busy_mount_tests
 stage "known bugs are seen" "$root/tests/mutate.sh"

@@ -29,7 +29,7 @@ Inode::Inode(const SourceMount& mount, KeptFds& kept, std::string_view identity,
 InodePtr Inode::from_number(std::uint64_t number) {
   auto* inode = reinterpret_cast<Inode*>(static_cast<std::uintptr_t>(number));
   if (!inode->complete_.load(std::memory_order_acquire)) std::abort();
-  return InodePtr(inode);
+  return {inode};
 }
 
 // An inode may be the last to hold its directory, that one its own, and so on for as many levels as a client cared to

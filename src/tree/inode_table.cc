@@ -80,9 +80,12 @@ Result<Found> InodeTable::adopt(UniqueFd fd, const InodePtr& parent, const char*
   }
   Found found;
   found.inode = insert(*mount, looked->st, handle, parent, name);
-  std::optional<PathFd> path;
-  if (!reopens) path = kept_for(*mount).keep(*found.inode, std::move(fd));
-  if (unnamed) pin(found.inode, path ? *std::move(path) : PathFd(std::move(fd)));
+  if (!reopens) {
+    PathFd path = kept_for(*mount).keep(*found.inode, std::move(fd));
+    if (unnamed) pin(found.inode, std::move(path));
+  } else if (unnamed) {
+    pin(found.inode, PathFd(std::move(fd)));
+  }
   found.st = looked->st;
   show(found.st);
   return found;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <iterator>
 
 #include "tree/inode.h"
@@ -88,11 +89,13 @@ std::size_t KeptFds::size() const {
 // Down from the nearest directory on the way up that is at hand.
 Result<UniqueFd> KeptFds::look_for(const Inode& inode) {
   auto names = names_of_(inode);
-  for (auto name = names.rbegin(); name != names.rend(); ++name) {
-    std::vector<InodeName> way{*name};
+  std::reverse(names.begin(), names.end());
+  for (const InodeName& name : names) {
+    std::vector<InodeName> way{name};
     for (;;) {
       const Inode& directory = *way.back().parent;
       if (auto start = directory.path_fd_at_hand()) {
+        std::reverse(way.begin(), way.end());
         auto fd = walk(way, *start);
         if (fd && inode.is(fd->get())) return fd;
         break;
@@ -107,8 +110,8 @@ Result<UniqueFd> KeptFds::look_for(const Inode& inode) {
 
 Result<UniqueFd> KeptFds::walk(const std::vector<InodeName>& way, const PathFd& start) const {
   UniqueFd at;
-  for (auto name = way.rbegin(); name != way.rend(); ++name) {
-    UniqueFd next(::openat(at ? at.get() : start.get(), name->name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  for (const InodeName& step : way) {
+    UniqueFd next(::openat(at ? at.get() : start.get(), step.name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     if (!next) return errno_error();
     auto below = source_.below_mirror(std::move(next));
     if (!below) return below.error();
