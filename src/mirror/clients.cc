@@ -52,6 +52,13 @@ std::optional<long> call_of(pid_t tid, bool& runs) {
   return number;
 }
 
+#ifdef __x86_64__
+// A 32-bit program's calls have numbers of their own (arch/x86/entry/syscalls/syscall_32.tbl); for others these are
+// fstat(2) and preadv(2).
+constexpr long k32BitOpen = 5;
+constexpr long k32BitOpenat = 295;
+#endif
+
 // Since Linux 6.17, everywhere the same (scripts/syscall.tbl).
 constexpr long kFileGetattr = 468;
 constexpr long kFileSetattr = 469;
@@ -98,6 +105,11 @@ Calling calling(pid_t tid) {
     case SYS_execveat:
     case SYS_truncate:
       return Calling::kByPath;
+#ifdef __x86_64__
+    case k32BitOpen:
+    case k32BitOpenat:
+      return Calling::k32BitOpen;
+#endif
     case SYS_ioctl:
     case kFileGetattr:
     case kFileSetattr:

@@ -22,6 +22,7 @@ namespace flockfs {
 // The kind of system call that a thread, whose request is unanswered, is in. Reads /proc/TID/syscall.
 enum class Calling : std::uint8_t {
   kByPath,          // opens, executes or truncates a file by its path
+  k32BitOpen,       // by the number it may be a 32-bit program's open(2), or a call that opens nothing
   kFileAttributes,  // asks for file attributes as chattr(1) sets them, or sets them
   kUnknown,         // another, or it may not be seen
 };

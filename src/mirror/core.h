@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 
 #include "lock/filter.h"
@@ -36,6 +37,12 @@ struct OpenDirectory {
   DirStream stream;
 };
 
+// A file that the kernel has open for its attributes as chattr(1) sets them: no client's open.
+struct AttributeOpen {
+  OpenSlots::Slot slot;
+  UniqueFd fd;
+};
+
 // What the handlers of one mirror share. The pointers are set before the first request but INIT and constant then; each
 // part is thread-safe by itself.
 struct Core {
@@ -55,6 +62,7 @@ struct Core {
   BackingFiles backing;
   OpenSlots slots;
   Registry<OpenFile> files;
+  Registry<AttributeOpen> attribute_opens{std::uint64_t{1} << 63};
   Registry<OpenDirectory> directories;
   fuse_session* session = nullptr;
   BlockingPool* pool = nullptr;

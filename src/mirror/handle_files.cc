@@ -98,10 +98,10 @@ void release(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info) {
   serve(native, [&](Core& core, Request& request) {
     auto file = core.files.take(info->fh);
     if (!file) {
-      request.error(EBADF);
+      request.error(core.attribute_opens.take(info->fh) ? 0 : EBADF);
       return;
     }
-    if (!file->for_attributes) core.backing.close(request.native(), *file->inode);
+    core.backing.close(request.native(), *file->inode);
     if (file->inode->tells_closes()) core.records->released(file->inode, info->fh);
     request.ok();
     core.releases->submit(std::move(file));

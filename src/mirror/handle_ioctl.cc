@@ -4,7 +4,9 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
+#include <cstdint>
 #include <cstring>
+#include <memory>
 
 #include "mirror/handlers.h"
 
@@ -34,6 +36,22 @@ int forward(int fd, unsigned command, const Caller& caller, void* bytes) {
   return ::ioctl(fd, command, bytes) == 0 ? 0 : errno;
 }
 
+// The descriptor of what the kernel has open under a number, and what keeps it open.
+struct Opened {
+  std::shared_ptr<const void> owner;
+  int fd = -1;
+};
+
+Opened opened(const Core& core, std::uint64_t number, bool directory) {
+  if (directory) {
+    const auto open = core.directories.get(number);
+    return open ? Opened{open, open->stream.fd()} : Opened{};
+  }
+  if (const auto open = core.attribute_opens.get(number)) return {open, open->fd.get()};
+  const auto file = core.files.get(number);
+  return file ? Opened{file, file->fd()} : Opened{};
+}
+
 void ioctl(fuse_req_t native, fuse_ino_t node, unsigned command, void* /*argument*/, fuse_file_info* info,
            unsigned flags, const void* in, std::size_t in_size, std::size_t out_size) {
   serve(native, [&](Core& core, Request& request) {
@@ -47,20 +65,18 @@ void ioctl(fuse_req_t native, fuse_ino_t node, unsigned command, void* /*argumen
       request.error(EINVAL);
       return;
     }
-    const bool directory = (flags & FUSE_IOCTL_DIR) != 0;
-    const auto stream = directory ? core.directories.get(info->fh) : nullptr;
-    const auto file = directory ? nullptr : core.files.get(info->fh);
-    if (!stream && !file) {
-      request.error(EBADF);
-      return;
-    }
     if (core.inode(node)->is_empty_mount()) {
       request.error(ENOTTY);
       return;
     }
+    const Opened open = opened(core, info->fh, (flags & FUSE_IOCTL_DIR) != 0);
+    if (open.fd < 0) {
+      request.error(EBADF);
+      return;
+    }
     alignas(fsxattr) char bytes[sizeof(fsxattr)] = {};
     if (sets) std::memcpy(bytes, in, size);
-    const int error = forward(file ? file->fd() : stream->stream.fd(), command, request.caller(), bytes);
+    const int error = forward(open.fd, command, request.caller(), bytes);
     if (error != 0) {
       request.error(error);
     } else {

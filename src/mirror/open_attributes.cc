@@ -7,7 +7,6 @@
 
 #include "mirror/clients.h"
 #include "mirror/open_task.h"
-#include "mirror/release_desk.h"
 
 namespace flockfs {
 
@@ -18,6 +17,7 @@ Purpose OpenPipeline::purpose_of(pid_t tid, int flags) {
   if (flags != O_RDONLY) return Purpose::kUse;
   switch (calling(tid)) {
     case Calling::kByPath:
+    case Calling::k32BitOpen:
       return Purpose::kUse;
     case Calling::kFileAttributes:
       return Purpose::kAttributes;
@@ -29,17 +29,11 @@ Purpose OpenPipeline::purpose_of(pid_t tid, int flags) {
 
 // As chmod(2) does, it means the inode: no lock, whatever its names lead to by now, and no kernel passthrough.
 void OpenPipeline::answer_for_attributes(Task task, UniqueFd fd) {
-  auto file = std::make_shared<OpenFile>();
-  file->slot = std::move(task.slot);
-  file->inode = std::move(task.inode);
-  file->flags = task.flags;
-  file->plain = std::move(fd);
-  file->for_attributes = true;
   fuse_file_info info{};
   info.noflush = 1;
-  info.fh = core_.files.add(file);
-  core_.releases->opened();
-  if (task.request.opened(info) != 0) core_.files.take(info.fh);
+  info.fh =
+      core_.attribute_opens.add(std::make_shared<AttributeOpen>(AttributeOpen{std::move(task.slot), std::move(fd)}));
+  if (task.request.opened(info) != 0) core_.attribute_opens.take(info.fh);
 }
 
 }  // namespace flockfs

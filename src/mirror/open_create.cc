@@ -169,9 +169,7 @@ void OpenPipeline::answer_created(Request request, const InodePtr& parent, const
   }
   file->inode = found->inode;
   file->since = SteadyClock().now();
-  if (!file->inode->reopens()) {
-    if (auto path = file->inode->path_fd_by(file->fd())) file->path = *std::move(path);
-  }
+  file->keep_inode_within_reach();
   tell(core_, before, *found->inode, found->st);
   note_granted(*file, decision, "unsupported", Duration::zero());
   fuse_file_info info{};

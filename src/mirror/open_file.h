@@ -39,7 +39,6 @@ struct OpenFile {
   std::string command;      // its name, if the log wants every unlock: at RELEASE the process may be gone
   std::optional<PathFd> path;  // keeps an inode that does not reopen within reach
   bool passthrough = false;
-  bool for_attributes = false;                 // not opened by a client: Purpose::kAttributes
   TimePoint since;                             // when the lock was granted
   std::int64_t opened_at_ns = boot_time_ns();  // for telling the opener from a later process of its number
 
@@ -49,6 +48,13 @@ struct OpenFile {
 
   std::atomic<bool> warned{false};         // "held" has been logged
   std::atomic<bool> passed_around{false};  // closed by another process than the opener
+
+  // Sees to it that the inode is found while the file is open, whatever becomes of its names. REQUIRES: it has its
+  // inode and its descriptor.
+  void keep_inode_within_reach() {
+    if (inode->reopens()) return;
+    if (auto found = inode->path_fd_by(fd())) path = *std::move(found);
+  }
 
   [[nodiscard]] int fd() const { return hold.valid() ? hold.fd() : plain.get(); }
   [[nodiscard]] bool locked() const { return hold.valid(); }

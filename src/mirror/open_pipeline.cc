@@ -310,9 +310,7 @@ void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
   file->flags = task.flags;
   file->opener = task.process;
   file->since = now();
-  if (!file->inode->reopens()) {
-    if (auto path = file->inode->path_fd_by(file->fd())) file->path = *std::move(path);
-  }
+  file->keep_inode_within_reach();
   struct stat st {};
   // Before each of these answers the lock: whoever is told may try it at once.
   const auto fail = [&](int error) {

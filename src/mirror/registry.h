@@ -15,6 +15,10 @@ namespace flockfs {
 template <typename T>
 class Registry {
  public:
+  // The numbers that it gives out are greater than `above`: two registries may share what the kernel tells apart by
+  // number only.
+  explicit Registry(std::uint64_t above = 0) : last_(above) {}
+
   std::uint64_t add(std::shared_ptr<T> item) {
     MutexLock lock(mutex_);
     items_.emplace_hint(items_.end(), ++last_, std::move(item));
@@ -62,7 +66,7 @@ class Registry {
  private:
   mutable Mutex mutex_;
   std::map<std::uint64_t, std::shared_ptr<T>> items_ GUARDED_BY(mutex_);
-  std::uint64_t last_ GUARDED_BY(mutex_) = 0;
+  std::uint64_t last_ GUARDED_BY(mutex_);
 };
 
 }  // namespace flockfs
