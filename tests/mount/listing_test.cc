@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "harness/file_systems.h"
 #include "harness/mirror_test.h"
-#include "harness/watcher.h"
 
 namespace flockfs::test {
 namespace {

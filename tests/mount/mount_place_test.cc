@@ -14,9 +14,9 @@
 
 #include "harness/connection.h"
 #include "harness/faults.h"
+#include "harness/file_systems.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
-#include "harness/watcher.h"
 
 namespace flockfs::test {
 namespace {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "harness/crowd.h"
+#include "harness/file_systems.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
 #include "harness/watcher.h"

@@ -13,10 +13,10 @@
 #include <string>
 #include <vector>
 
+#include "harness/file_systems.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
 #include "harness/users.h"
-#include "harness/watcher.h"
 
 namespace flockfs::test {
 namespace {

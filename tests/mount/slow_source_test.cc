@@ -10,6 +10,7 @@
 #include <string>
 
 #include "harness/crowd.h"
+#include "harness/file_systems.h"
 #include "harness/mirror_test.h"
 
 namespace flockfs::test {
@@ -101,11 +102,8 @@ TEST_F(SlowSourceTest, ManyWaitsForOneFileLeaveThreadsForOthers) {
 
 TEST_F(SlowSourceTest, OverlayOfAMirrorIsNoFileSystemOfItsOwn) {
   const std::string merged = folder("merged");
-  const std::string upper = folder("upper");
-  const std::string work = folder("work");
-  const std::string options = "lowerdir=" + mnt() + ",upperdir=" + upper + ",workdir=" + work;
-  if (::mount("overlay", merged.c_str(), "overlay", 0, options.c_str()) != 0) {
-    GTEST_SKIP() << "no overlayfs over a mirror here: " << errno;
+  if (const int error = mount_overlay(mnt(), folder("upper"), folder("work"), merged); error != 0) {
+    GTEST_SKIP() << "no overlayfs over a mirror here: " << error;
   }
   put_outer_on(merged);
   ForeignLock foreign(source("dir/f0"), LOCK_EX);

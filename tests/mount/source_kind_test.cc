@@ -16,6 +16,7 @@
 #include "harness/connection.h"
 #include "harness/crowd.h"
 #include "harness/faults.h"
+#include "harness/file_systems.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
 #include "harness/record_client.h"
@@ -35,10 +36,9 @@ class SourceKindTest : public MirrorTest, public ::testing::WithParamInterface<K
         ASSERT_EQ(mount_tmpfs(source()), 0);
         break;
       case Kind::kOverlay: {
-        const std::string options =
-            "lowerdir=" + folder("lower") + ",upperdir=" + folder("upper") + ",workdir=" + folder("work");
-        write_file(tree() / "lower/from-below", "contents");
-        ASSERT_EQ(::mount("overlay", source().c_str(), "overlay", 0, options.c_str()), 0) << errno_name(errno);
+        const std::string lower = folder("lower");
+        write_file(lower + "/from-below", "contents");
+        ASSERT_EQ(mount_overlay(lower, folder("upper"), folder("work"), source()), 0);
         break;
       }
       case Kind::kFuse: {

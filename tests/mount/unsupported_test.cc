@@ -10,9 +10,9 @@
 #include <string>
 
 #include "harness/faults.h"
+#include "harness/file_systems.h"
 #include "harness/lockless_fs.h"
 #include "harness/mirror_test.h"
-#include "harness/watcher.h"
 
 namespace flockfs::test {
 namespace {

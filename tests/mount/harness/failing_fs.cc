@@ -15,6 +15,9 @@
 #include <new>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
+
+#include "harness/fuse_server.h"
 
 namespace flockfs::test {
 
@@ -110,10 +113,7 @@ void serve(std::string directory) {
   operations.unlink = fs_unlink;
   operations.rename = fs_rename;
   operations.setxattr = fs_setxattr;
-  std::array<std::string, 3> words{"failing", "-f", std::move(directory)};
-  std::array<char*, 3> arguments{};
-  std::transform(words.begin(), words.end(), arguments.begin(), [](std::string& word) { return word.data(); });
-  EXPECT_EQ(fuse_main(static_cast<int>(arguments.size()), arguments.data(), &operations, nullptr), 0);
+  serve_fuse(operations, std::move(directory));
 }
 
 void* shared_memory(std::size_t size) {
@@ -129,9 +129,7 @@ FailingFs::FailingFs(std::string directory)
         errors = &shared_->errors;
         serve(directory_);
       }) {
-  struct stat st {};
-  const auto serves = [&] { return ::stat((directory_ + "/f").c_str(), &st) == 0; };
-  if (!eventually(serves)) throw std::runtime_error("the file system that fails does not come up");
+  await_fuse(directory_, "the file system that fails");
 }
 
 FailingFs::~FailingFs() {

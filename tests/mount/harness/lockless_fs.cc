@@ -6,11 +6,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
-#include <stdexcept>
 #include <string_view>
+#include <utility>
+
+#include "harness/fuse_server.h"
 
 namespace flockfs::test {
 namespace {
@@ -48,19 +49,14 @@ void serve(std::string directory) {
   operations.read = fs_read;
   operations.truncate = fs_truncate;
   operations.flock = fs_flock;
-  std::array<std::string, 4> words{"lockless", "-f", "-s", std::move(directory)};
-  std::array<char*, 4> arguments{};
-  std::transform(words.begin(), words.end(), arguments.begin(), [](std::string& word) { return word.data(); });
-  EXPECT_EQ(fuse_main(static_cast<int>(arguments.size()), arguments.data(), &operations, nullptr), 0);
+  serve_fuse(operations, std::move(directory), Threads::kOne);
 }
 
 }  // namespace
 
 LocklessFs::LocklessFs(std::string directory)
     : directory_(std::move(directory)), server_([this](Peer&) { serve(directory_); }) {
-  struct stat st {};
-  const auto serves = [&] { return ::stat((directory_ + "/f").c_str(), &st) == 0; };
-  if (!eventually(serves)) throw std::runtime_error("the file system without locks does not come up");
+  await_fuse(directory_, "the file system without locks");
 }
 
 LocklessFs::~LocklessFs() { ::umount2(directory_.c_str(), MNT_DETACH); }

@@ -21,6 +21,8 @@
 //   opener.h          a child that opens one file and holds it open
 //   record_client.h   a child that takes fcntl(2) record locks, and those of a source file as others see them
 //   files.h           small file helpers, TempTree
+//   file_systems.h    tmpfs and overlayfs, mounted
+//   fuse_server.h     how the harness's own file systems are served
 //   lease.h           a lease on a source file, which keeps open(2) itself waiting
 //   source_lock.h     the locks of a source file as others see them; ForeignLock, which the test itself holds
 //   record_lock.h     the same for record locks (fcntl)

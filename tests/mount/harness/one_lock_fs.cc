@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -19,8 +18,10 @@
 #include <mutex>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 #include "harness/files.h"
+#include "harness/fuse_server.h"
 
 namespace flockfs::test {
 namespace {
@@ -200,19 +201,14 @@ void serve(std::string directory) {
   operations.truncate = fs_truncate;
   operations.flock = fs_flock;
   operations.lock = fs_lock;
-  std::array<std::string, 3> words{"onelock", "-f", std::move(directory)};
-  std::array<char*, 3> arguments{};
-  std::transform(words.begin(), words.end(), arguments.begin(), [](std::string& word) { return word.data(); });
-  EXPECT_EQ(fuse_main(static_cast<int>(arguments.size()), arguments.data(), &operations, nullptr), 0);
+  serve_fuse(operations, std::move(directory));
 }
 
 }  // namespace
 
 OneLockFs::OneLockFs(std::string directory)
     : directory_(std::move(directory)), server_([this](Peer&) { serve(directory_); }) {
-  struct stat st {};
-  const auto serves = [&] { return ::stat((directory_ + "/f").c_str(), &st) == 0; };
-  if (!eventually(serves)) throw std::runtime_error("the file system with one kind of lock does not come up");
+  await_fuse(directory_, "the file system with one kind of lock");
 }
 
 OneLockFs::~OneLockFs() { ::umount2(directory_.c_str(), MNT_DETACH); }

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -57,10 +56,6 @@ int names_seen_unlocked(const std::string& mnt, const std::string& source, int c
   EXPECT_TRUE(watcher.ends_well());
   EXPECT_TRUE(creator.ends_well());
   return unlocked;
-}
-
-int mount_tmpfs(const std::string& path) {
-  return ::mount("tmpfs", path.c_str(), "tmpfs", 0, "mode=0755") == 0 ? 0 : errno;
 }
 
 }  // namespace flockfs::test

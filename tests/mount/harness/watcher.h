@@ -14,7 +14,4 @@ using IsLocked = std::function<bool(int fd)>;
 [[nodiscard]] int names_seen_unlocked(const std::string& mnt, const std::string& source, int count,
                                       const IsLocked& is_locked = has_flock);
 
-// Covers the directory with a tmpfs; the errno, or 0.
-[[nodiscard]] int mount_tmpfs(const std::string& path);
-
 }  // namespace flockfs::test
