@@ -20,10 +20,10 @@ InodeTable::Kept Core::kept_descriptors(const Source& source) {
 }
 
 std::size_t Core::descriptors_for_opens(const Source& source) {
-  const std::size_t limit = descriptor_limit();
+  const InodeTable::Kept kept = kept_descriptors(source);
   const SourceMount& root = source.root_mount();
-  const std::size_t kept = root.reopens ? 0 : root.remote ? limit / 4 : std::min<std::size_t>(limit / 8, kMostKept);
-  return limit - kept - std::min((limit - kept) / 2, kReserve);
+  const std::size_t rest = descriptor_limit() - (root.reopens ? 0 : root.remote ? kept.remote : kept.local);
+  return rest - std::min(rest / 2, kReserve);
 }
 
 OpenSlots::Slot Core::take_slot() {

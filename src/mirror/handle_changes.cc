@@ -127,13 +127,18 @@ void rename(fuse_req_t native, fuse_ino_t parent, const char* name, fuse_ino_t n
       return;
     }
     const InodePtr moved = named(core, from, from_fd->get(), name);
-    const InodePtr other = (flags & RENAME_EXCHANGE) != 0 ? named(core, to, to_fd->get(), new_name) : nullptr;
-    Leaving replaced(core, to, to_fd->get(), new_name);
+    InodePtr other;
+    std::optional<Leaving> replaced;
+    if ((flags & RENAME_EXCHANGE) != 0) {
+      other = named(core, to, to_fd->get(), new_name);
+    } else {
+      replaced.emplace(core, to, to_fd->get(), new_name);
+    }
     if (::renameat2(from_fd->get(), name, to_fd->get(), new_name, flags) != 0) {
       request.error(errno);
       return;
     }
-    if ((flags & RENAME_EXCHANGE) == 0) replaced.gone();
+    if (replaced) replaced->gone();
     // The kernel moves its names without a lookup.
     if (moved) {
       core.inodes.remove_name(moved, from, name);

@@ -10,6 +10,7 @@
 
 #include "base/blocking_pool.h"
 #include "mirror/events.h"
+#include "mirror/late_release.h"
 #include "mirror/open_task.h"
 #include "mirror/process_files.h"
 #include "mirror/release_desk.h"
@@ -18,14 +19,10 @@
 namespace flockfs {
 namespace {
 
-// RELEASE comes some time after close(2) has returned (DESIGN 4.7), so a lock found taken may be one that its client
-// has given back already.
-constexpr auto kFenceLimit = std::chrono::seconds(1);        // for what the workers are doing
-constexpr auto kMappingLimit = std::chrono::seconds(5);      // for the look for mappings, which certainly comes
-constexpr auto kCloseLimit = std::chrono::milliseconds(20);  // for a RELEASE that had not been sent
-constexpr auto kCloseLook = std::chrono::milliseconds(1);
-// Looks that are made whatever the time: on a busy machine a thread may get no processor for longer than the limit.
-constexpr int kFewestLooks = 20;
+// How long a try gives what comes before it: what the workers are doing, and the look for mappings, which certainly
+// comes. (For a RELEASE that had not been sent: late_release.h.)
+constexpr auto kFenceLimit = std::chrono::seconds(1);
+constexpr auto kMappingLimit = std::chrono::seconds(5);
 
 TimePoint now() { return SteadyClock().now(); }
 

@@ -13,6 +13,7 @@
 #include "lock/signal_probe.h"
 #include "mirror/clients.h"
 #include "mirror/events.h"
+#include "mirror/late_release.h"
 #include "mirror/lock_probe.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/open_task.h"
@@ -22,14 +23,9 @@
 namespace flockfs {
 namespace {
 
-// RELEASE comes some time after close(2) has returned (DESIGN 4.7), so a lock found taken may be one that its client
-// has given back. As long it is looked again, this often; longer while the look for mappings is still to come.
-constexpr auto kCloseLimit = std::chrono::milliseconds(20);
+// Instead of late_release.h's limit, while the look for mappings is still to come.
 constexpr auto kLookLimit = std::chrono::seconds(1);
-constexpr auto kCloseLook = std::chrono::milliseconds(1);
-// On a busy machine the thread may get no processor for longer than that: so many looks, if they are not slow
-// themselves.
-constexpr int kFewestLooks = 20;
+// So long the fewest looks are made, if they are not slow themselves.
 constexpr auto kBusyLimit = std::chrono::milliseconds(300);
 // How long a holder outside is waited for: the kernel keeps others from writing meanwhile.
 constexpr auto kOutsideLimit = std::chrono::seconds(5);

@@ -111,7 +111,6 @@ class Inode {
   // The kernel hands numbers from one of our threads to another without any synchronisation that a compiler could see.
   std::atomic<bool> complete_{false};
   std::atomic<bool> tells_closes_{false};
-  bool pinned_ = false;  // guarded by InodeTable
 };
 
 inline void intrusive_ptr_add_ref(const Inode* inode) noexcept {

@@ -34,6 +34,24 @@ InodeTable::~InodeTable() {
   lock.unlock();
 }
 
+// Calls visit(name) for each name on the way up from the inode; false if that does not end at the root. Names of
+// directories that the source moved about behind the kernel's back can form a loop (found in Brent's way).
+template <typename Visit>
+bool InodeTable::climb(const Inode* inode, Visit visit) const {
+  const Inode* mark = nullptr;
+  std::size_t steps = 0;
+  for (std::size_t lap = 1; inode != root_.get(); inode = inode->names_.newest().parent.get()) {
+    if (inode == mark || inode->names_.empty()) return false;
+    if (++steps == lap) {
+      mark = inode;
+      lap *= 2;
+      steps = 0;
+    }
+    visit(inode->names_.newest().name);
+  }
+  return true;
+}
+
 Status InodeTable::open_root() {
   UniqueFd fd(::openat(source_.root_fd(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!fd) return errno_error(source_.path());
@@ -114,22 +132,12 @@ InodePtr InodeTable::insert(const SourceMount& mount, const struct stat& st, con
 
 void InodeTable::pin(const InodePtr& inode, PathFd fd) {
   MutexLock lock(mutex_);
-  if (inode->pinned_) return;
-  inode->pinned_ = true;
-  pins_.emplace(inode.get(), std::move(fd));
-}
-
-std::optional<PathFd> InodeTable::take_pin(Inode& inode) {
-  if (!inode.pinned_) return std::nullopt;
-  inode.pinned_ = false;
-  auto node = pins_.extract(&inode);
-  if (node.empty()) return std::nullopt;
-  return std::move(node.mapped());
+  pins_.try_emplace(inode.get(), std::move(fd));
 }
 
 void InodeTable::forget(const InodePtr& inode, std::uint64_t count) {
   InodePtr dropped;
-  Leftover leftover;  // releases the parents, after the mutex
+  Leftover leftover;
   MutexLock lock(mutex_);
   inode->lookups_ -= std::min(count, inode->lookups_);
   if (inode->lookups_ > 0 || inode == root_) return;
@@ -137,7 +145,7 @@ void InodeTable::forget(const InodePtr& inode, std::uint64_t count) {
   if (entry == inodes_.end() || *entry != inode) return;
   dropped = *entry;
   inodes_.erase(entry);
-  leftover.pin = take_pin(*inode);
+  leftover.pin = pins_.extract(inode.get());
   // A directory may live on as the parent of a file that has another name elsewhere, and keeps its own name for that.
   // But not in a loop, which would never end by itself.
   if (!inode->is_directory() || !reaches_root(inode.get())) inode->names_.remove_all(leftover.names);
@@ -151,18 +159,8 @@ bool InodeTable::has_shrunk() {
   return true;
 }
 
-// Names of directories that the source moved about behind the kernel's back can form a loop (Brent's way to find it).
 bool InodeTable::reaches_root(const Inode* inode) const {
-  const Inode* mark = nullptr;
-  std::size_t steps = 0;
-  for (std::size_t lap = 1; inode != root_.get(); inode = inode->names_.newest().parent.get()) {
-    if (inode == mark || inode->names_.empty()) return false;
-    if (++steps < lap) continue;
-    mark = inode;
-    lap *= 2;
-    steps = 0;
-  }
-  return true;
+  return climb(inode, [](const std::string& /*name*/) {});
 }
 
 InodePtr InodeTable::find(int fd, const InodePtr& parent) const {
@@ -179,7 +177,7 @@ InodePtr InodeTable::find(int fd, const InodePtr& parent) const {
 void InodeTable::note_name(Inode& inode, const InodePtr& parent, std::string_view name, Leftover& leftover) {
   auto& names = inode.names_;
   if (names.contains(parent, name)) return;
-  leftover.pin = take_pin(inode);
+  leftover.pin = pins_.extract(&inode);
   if (inode.is_directory()) names.remove_all(leftover.names);
   if (names.size() >= kMaxNames) names.remove_oldest(leftover.names);
   names.add(parent, name);
@@ -205,17 +203,7 @@ std::vector<Inode::Name> InodeTable::names(const Inode& inode) const {
 // Of directories in a loop: their names up to the point where it is noticed.
 std::string InodeTable::path_of(const Inode* inode) const {
   std::vector<const std::string*> parts;
-  const Inode* mark = nullptr;
-  std::size_t steps = 0;
-  for (std::size_t lap = 1; inode != root_.get() && inode != mark && !inode->names_.empty();) {
-    if (++steps == lap) {
-      mark = inode;
-      lap *= 2;
-      steps = 0;
-    }
-    parts.push_back(&inode->names_.newest().name);
-    inode = inode->names_.newest().parent.get();
-  }
+  (void)climb(inode, [&parts](const std::string& name) { parts.push_back(&name); });
   std::string path = source_.path() == "/" ? std::string{} : source_.path();
   std::reverse(parts.begin(), parts.end());
   for (const std::string* part : parts) path.append("/").append(*part);

@@ -101,14 +101,16 @@ class InodeTable {
 
   InodePtr insert(const SourceMount& mount, const struct stat& st, const FileHandle& handle, const InodePtr& parent,
                   std::string_view name);
+  using Pins = std::unordered_map<const Inode*, PathFd>;
   // What a change of names leaves over; it may close descriptors, so it ends when the mutex is free.
   struct Leftover {
     std::vector<Inode::Name> names;
-    std::optional<PathFd> pin;
+    Pins::node_type pin;
   };
   void note_name(Inode& inode, const InodePtr& parent, std::string_view name, Leftover& leftover) REQUIRES(mutex_);
-  std::optional<PathFd> take_pin(Inode& inode) REQUIRES(mutex_);
   [[nodiscard]] KeptFds& kept_for(const SourceMount& mount) { return mount.remote ? kept_remote_ : kept_; }
+  template <typename Visit>
+  bool climb(const Inode* inode, Visit visit) const REQUIRES(mutex_);
   [[nodiscard]] bool reaches_root(const Inode* inode) const REQUIRES(mutex_);
   [[nodiscard]] std::string path_of(const Inode* inode) const REQUIRES(mutex_);
   [[nodiscard]] std::string where(const InodePtr& parent, const char* name) const;
@@ -120,7 +122,7 @@ class InodeTable {
   std::optional<PathFd> root_fd_;  // where every search by name can begin
   mutable Mutex mutex_;
   std::unordered_set<InodePtr, IdentityHash, SameIdentity> inodes_ GUARDED_BY(mutex_);
-  std::unordered_map<const Inode*, PathFd> pins_ GUARDED_BY(mutex_);
+  Pins pins_ GUARDED_BY(mutex_);
   std::size_t most_ GUARDED_BY(mutex_) = 0;  // inodes, since has_shrunk() was true
 };
 

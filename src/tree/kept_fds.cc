@@ -81,11 +81,6 @@ void KeptFds::drop(const Inode& inode) {
   lock.unlock();
 }
 
-std::size_t KeptFds::size() const {
-  MutexLock lock(mutex_);
-  return recent_.size();
-}
-
 // Down from the nearest directory on the way up that is at hand.
 Result<UniqueFd> KeptFds::look_for(const Inode& inode) {
   auto names = names_of_(inode);

@@ -45,9 +45,6 @@ class KeptFds {
   // The inode ends.
   void drop(const Inode& inode);
 
-  // Descriptors kept for nobody in particular.
-  [[nodiscard]] std::size_t size() const;
-
  private:
   using Shared = std::shared_ptr<const UniqueFd>;
   struct Recent {
