@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "harness/connection.h"
+#include "harness/file_systems.h"
 #include "harness/guardian.h"
 #include "harness/mirror_test.h"
 #include "harness/program.h"
@@ -34,8 +35,7 @@ class MountCommandTest : public MirrorTest {
     for (const std::string name : {"mount.flockfs", "mount.fuse.flockfs"}) {
       ASSERT_EQ(::symlink(helper.c_str(), (layer + "/" + name).c_str()), 0);
     }
-    const std::string options = "lowerdir=" + sbin + ",upperdir=" + layer + ",workdir=" + folder("sbin-work");
-    ASSERT_EQ(::mount("overlay", sbin.c_str(), "overlay", 0, options.c_str()), 0) << errno_name(errno);
+    ASSERT_EQ(mount_overlay(sbin, layer, folder("sbin-work"), sbin), 0);
   }
   void TearDown() override { ::umount2(std::filesystem::canonical("/sbin").c_str(), MNT_DETACH); }
 
