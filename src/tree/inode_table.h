@@ -24,7 +24,8 @@ struct Found {
 };
 
 // Every object that the kernel knows, found by identity (so hard links are one inode) and counted as FUSE counts
-// lookups. Thread-safe; no system call runs under its mutex.
+// lookups. Thread-safe; no system call runs under its mutex. REQUIRES: it outlives its inodes, and its source outlives
+// it: an inode that ends gives back what is kept for it.
 class InodeTable {
  public:
   // Where handles find nothing, this many descriptors are kept for objects that nobody uses just now: of this machine's

@@ -1,7 +1,9 @@
 #include "mirror/retries.h"
 
 #include <chrono>
+#include <optional>
 #include <thread>
+#include <utility>
 
 #include "tree/temp_tree.h"
 
@@ -13,7 +15,13 @@ constexpr pid_t kOther = 101;
 
 class RetriesTest : public TempTree {
  protected:
-  Retries retries_;
+  void TearDown() override {
+    kept_.reset();  // the inodes in it end before their table
+    TempTree::TearDown();
+  }
+
+  std::optional<Retries> kept_{std::in_place};
+  Retries& retries_ = *kept_;
 };
 
 TEST_F(RetriesTest, TheSecondTryIsKnownByItsName) {
