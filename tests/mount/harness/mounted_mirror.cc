@@ -49,6 +49,23 @@ int lines_in_proc(pid_t pid, const char* folder) {
   return error ? -1 : static_cast<int>(std::distance(begin(entries), end(entries)));
 }
 
+bool runs(const std::filesystem::path& task) {
+  std::string stat;
+  std::getline(std::ifstream(task / "stat"), stat);
+  const std::size_t state = stat.rfind(") ");
+  return state != std::string::npos && stat.substr(state + 2).starts_with('R');
+}
+
+// Each thread of the daemon has been seen not to run. The line that says that an open waits is written a moment before
+// the wait has its place in the queue, by the thread that gives it that place.
+bool has_come_to_rest(pid_t daemon) {
+  std::error_code error;
+  const std::filesystem::directory_iterator tasks("/proc/" + std::to_string(daemon) + "/task", error);
+  if (error) return false;
+  return std::all_of(begin(tasks), end(tasks),
+                     [](const auto& task) { return eventually([&] { return !runs(task.path()); }); });
+}
+
 // A mirror is usable when the first of its threads serves it. The main thread has started all of them when it waits in
 // poll(2) for what happens.
 bool has_started(pid_t daemon) {
@@ -155,6 +172,7 @@ void MountedMirror::adopt_background_daemon(Millis time) {
 
 ::testing::AssertionResult MountedMirror::waits(pid_t pid, Millis time) const {
   if (log_.wait_for({.event = "wait", .pid = pid}, time)) {
+    (void)has_come_to_rest(daemon_);
     return ::testing::AssertionSuccess();
   }
   return ::testing::AssertionFailure() << "no event=wait for process " << pid << " in the log:\n" << log_.text();
@@ -163,7 +181,10 @@ void MountedMirror::adopt_background_daemon(Millis time) {
 ::testing::AssertionResult MountedMirror::waits_for(const std::string& source_path, std::size_t count,
                                                     Millis time) const {
   const LogQuery query{.event = "wait", .path = source_path};
-  if (log_.wait_for_count(query, count, time)) return ::testing::AssertionSuccess();
+  if (log_.wait_for_count(query, count, time)) {
+    (void)has_come_to_rest(daemon_);
+    return ::testing::AssertionSuccess();
+  }
   return ::testing::AssertionFailure() << log_.count(query) << " of " << count << " event=wait lines for "
                                        << source_path;
 }

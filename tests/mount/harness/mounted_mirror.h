@@ -79,7 +79,8 @@ class MountedMirror {
   // What the command has written to its standard error.
   [[nodiscard]] std::string messages() const { return command_->err(); }
 
-  // The log line that says this process waits for a lock has come (or, for any process, so many of them).
+  // The log line that says this process waits for a lock has come (or, for any process, so many of them), and whatever
+  // thread has written it has gone on until it had nothing more to do.
   [[nodiscard]] ::testing::AssertionResult waits(pid_t pid, Millis time = kPatience) const;
   [[nodiscard]] ::testing::AssertionResult waits_for(const std::string& source_path, std::size_t count = 1,
                                                      Millis time = kPatience) const;
