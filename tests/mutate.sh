@@ -6,6 +6,7 @@
 # changed (then the list below wants mending).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+unset FLOCKFS_TEST_FULL  # full size takes longer than the time a bug has
 work=${FLOCKFS_MUTATE_ROOT:-$root/build-mutate}
 
 ((EUID == 0)) || { echo "mutate.sh: the tests mount file systems: run me as root (sudo $0)" >&2; exit 1; }
