@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "mirror/request_counts.h"
 
 namespace flockfs {
 
@@ -20,6 +21,7 @@ struct Counters {
   std::atomic<std::uint64_t> deadlocks{0};  // refused
   std::atomic<std::uint64_t> lapsed{0};     // locks of open files that were gone for a while
   std::atomic<std::uint64_t> waited_ns{0};  // of all waits that have ended
+  RequestCounts requests;
 
   void wait_ended(Duration lasted) { waited_ns += static_cast<std::uint64_t>(lasted.count()); }
 

@@ -75,6 +75,7 @@ class MountedMirror final : public Mirror {
   void begin_stop(std::string_view why);
   void on_mountinfo();
   void log_started() const;
+  void log_requests() const;
   std::unique_ptr<LockEngine> make_engine(FileLocker& locker);
 
   SteadyClock clock_;
@@ -191,6 +192,12 @@ void MountedMirror::log_started() const {
                                  .number("pid", ::getpid()));
 }
 
+void MountedMirror::log_requests() const {
+  LogLine line("requests");
+  core_.counters.requests.add_to(line);
+  log_write(LogLevel::kInfo, line);
+}
+
 Status MountedMirror::serve() {
   // Changes between mounting and the first poll(2) are reported by it: the file remembers what it has shown.
   for (;;) {
@@ -204,6 +211,7 @@ Status MountedMirror::serve() {
         {workers_->ended_fd(), POLLIN, 0}, {stop_signals_.get(), POLLIN, 0}, {mountinfo_.get(), POLLPRI, 0}};
     if (::poll(events, std::size(events), timeout) < 0 && errno != EINTR) return errno_error("poll");
     if ((events[0].revents & POLLIN) != 0) {
+      log_requests();
       LogLine line("unmounted");
       line.quoted("mountpoint", core_.config.mountpoint);
       core_.counters.add_to(line);
@@ -218,6 +226,7 @@ Status MountedMirror::serve() {
     }
     if ((events[2].revents & (POLLPRI | POLLERR)) != 0) on_mountinfo();
   }
+  log_requests();
   LogLine line("cut");
   line.quoted("mountpoint", core_.config.mountpoint)
       .number("open_files", static_cast<std::int64_t>(core_.files.size()))

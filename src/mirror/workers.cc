@@ -1,6 +1,7 @@
 #include "mirror/workers.h"
 
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -12,6 +13,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
 #include <thread>
 
@@ -63,6 +65,7 @@ Status Workers::answer_init() {
   RequestBuffer buffer;
   const int got = fuse_session_receive_buf(session_, buffer.get());
   if (got <= 0) return Error{got < 0 ? -got : ENODEV, "cannot read the kernel's INIT request"};
+  count(*buffer.get());
   fuse_session_process_buf(session_, buffer.get());
   if (fuse_session_exited(session_) != 0) return Error{EPROTO, "the kernel and libfuse do not agree on a protocol"};
   return {};
@@ -113,12 +116,20 @@ void Workers::run(Worker& self) {
         }
         break;
       }
+      count(*buffer.get());
       if (!answer_statx(core_, *buffer.get())) fuse_session_process_buf(session_, buffer.get());
       ++self.done;
     }
     self.tid = 0;
   }
   if (running_.fetch_sub(1) == 1) ::eventfd_write(ended_.get(), 1);
+}
+
+void Workers::count(const fuse_buf& request) {
+  fuse_in_header header{};
+  if (request.size < sizeof header) return;
+  std::memcpy(&header, request.mem, sizeof header);
+  core_.counters.requests.count(header.opcode);
 }
 
 // Sleeping in read(2): what it reads next had not been handed out yet.

@@ -1,0 +1,111 @@
+// What a locked open costs: the requests that the kernel sends for each file, by kind. Counted, not timed.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <string>
+#include <vector>
+
+#include "harness/mirror_test.h"
+#include "harness/program.h"
+
+namespace flockfs::test {
+namespace {
+
+constexpr int kDirectories = 4;
+constexpr int kFilesEach = 50;
+constexpr int kFiles = kDirectories * kFilesEach;
+
+class RequestsTest : public PassthroughTest {
+ protected:
+  void SetUp() override {
+    for (int directory = 0; directory < kDirectories; ++directory) {
+      const std::string path = source("d" + std::to_string(directory));
+      ASSERT_EQ(::mkdir(path.c_str(), 0755), 0);
+      for (int file = 0; file < kFilesEach; ++file) write_file(path + "/f" + std::to_string(file), "0123456789");
+    }
+  }
+
+  // Requests of a mirror with these options while `work` ran in a child.
+  template <typename Work>
+  LogEntry requests_of(std::vector<std::string> options, Work work) {
+    mount({.options = std::move(options)});
+    const LogReader lines = log();
+    EXPECT_TRUE(in_child(work));
+    unmount();
+    const auto entries = lines.matching({.event = "requests"});
+    EXPECT_EQ(entries.size(), 1u) << lines.text();
+    return entries.empty() ? LogEntry{} : entries.front();
+  }
+  static int number(const LogEntry& entry, const std::string& kind) {
+    const std::string text = entry.get(kind);
+    return text.empty() ? 0 : std::stoi(text);
+  }
+
+  void archive() const {
+    const ProgramResult result = run_program({"tar", "-C", mnt(), "-cf", tree().path() + "/archive.tar", "."});
+    EXPECT_EQ(result.exit_code, 0) << result;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Mount, RequestsTest, BothPassthroughs(), passthrough_name);
+
+// With caches that last as long as the archive takes, which 1.3 of the contract makes safe, a file costs its OPEN and
+// its RELEASE; without the kernel's passthrough it has to be read as well.
+TEST_P(RequestsTest, TarOfAReadOnlyMirrorOpensAndReleases) {
+  const LogEntry requests = requests_of({"ro", "attr_timeout=3600", "entry_timeout=3600"}, [&] { archive(); });
+  EXPECT_EQ(number(requests, "open"), kFiles) << requests.line;
+  EXPECT_EQ(number(requests, "release"), kFiles) << requests.line;
+  EXPECT_EQ(number(requests, "flush"), 0) << requests.line;
+  EXPECT_EQ(number(requests, "read"), GetParam() == Passthrough::kAuto ? 0 : kFiles) << requests.line;
+  EXPECT_LE(number(requests, "lookup"), kDirectories) << requests.line;
+  EXPECT_LE(number(requests, "getattr") + number(requests, "statx"), kDirectories + 2) << requests.line;
+  EXPECT_EQ(number(requests, "getxattr") + number(requests, "listxattr"), 0) << requests.line;
+}
+
+TEST_P(RequestsTest, WithTheDefaultsNoMoreThanOneLookup) {
+  const LogEntry requests = requests_of({"ro"}, [&] { archive(); });
+  EXPECT_EQ(number(requests, "open"), kFiles) << requests.line;
+  EXPECT_EQ(number(requests, "release"), kFiles) << requests.line;
+  EXPECT_LE(number(requests, "lookup"), kFiles + kDirectories) << requests.line;
+  EXPECT_EQ(number(requests, "flush"), 0) << requests.line;
+}
+
+// A read moves the access time, as far as the kernel knows, so that the fstat(2) with which tar ends asks again.
+TEST_P(RequestsTest, TarOfAWritableMirrorAsksOncePerFileMore) {
+  const LogEntry requests = requests_of({"attr_timeout=3600", "entry_timeout=3600"}, [&] { archive(); });
+  EXPECT_EQ(number(requests, "open"), kFiles) << requests.line;
+  EXPECT_LE(number(requests, "getattr") + number(requests, "statx"), kFiles + kDirectories + 2) << requests.line;
+  EXPECT_EQ(number(requests, "flush"), 0) << requests.line;
+}
+
+// The descriptor of a reader that opens again what it knows.
+TEST_P(RequestsTest, OpenReadCloseOfKnownFiles) {
+  const LogEntry requests = requests_of({"attr_timeout=3600", "entry_timeout=3600"}, [&] {
+    for (int round = 0; round < 10; ++round) {
+      for (int file = 0; file < kFilesEach; ++file) {
+        EXPECT_EQ(read_file(mnt("d0/f" + std::to_string(file))), "0123456789");
+      }
+    }
+  });
+  EXPECT_EQ(number(requests, "open"), 10 * kFilesEach) << requests.line;
+  EXPECT_EQ(number(requests, "release"), 10 * kFilesEach) << requests.line;
+  EXPECT_LE(number(requests, "lookup"), kFilesEach + 1) << requests.line;
+  EXPECT_EQ(number(requests, "flush"), 0) << requests.line;
+}
+
+// A writer is asked at close(2) for the source's write errors: the one request more.
+TEST_P(RequestsTest, WritersFlush) {
+  const LogEntry requests = requests_of({"attr_timeout=3600", "entry_timeout=3600"}, [&] {
+    for (int file = 0; file < kFilesEach; ++file) {
+      const UniqueFd fd(::open(mnt("d0/f" + std::to_string(file)).c_str(), O_WRONLY | O_CLOEXEC));
+      EXPECT_EQ(::write(fd.get(), "x", 1), 1);
+    }
+  });
+  EXPECT_EQ(number(requests, "open"), kFilesEach) << requests.line;
+  EXPECT_EQ(number(requests, "release"), kFilesEach) << requests.line;
+  EXPECT_EQ(number(requests, "flush"), kFilesEach) << requests.line;
+  EXPECT_EQ(number(requests, "write"), GetParam() == Passthrough::kAuto ? 0 : kFilesEach) << requests.line;
+}
+
+}  // namespace
+}  // namespace flockfs::test
