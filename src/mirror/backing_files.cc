@@ -3,6 +3,7 @@
 #include <sys/xattr.h>
 
 #include <cerrno>
+#include <optional>
 
 #include "base/log.h"
 #include "tree/credentials.h"
@@ -32,7 +33,8 @@ int BackingFiles::open(fuse_req_t request, Inode& inode, int fd, const struct st
   }
   // Of a file of overlayfs that is mapped, /proc/PID/maps shows the file below: the mapping could not be told from
   // none.
-  const bool possible = enabled_ && !inode.mount().remote && !inode.mount().stacked && !changes_with_writer(fd, st);
+  const bool possible =
+      enabled_ && !inode.mount().remote && !inode.mount().stacked && (read_only_ || !changes_with_writer(fd, st));
   const int fresh = possible ? register_file(request, inode) : 0;
   const int id = join(inode, fresh, &unneeded);
   if (unneeded != 0) fuse_passthrough_close(request, unneeded);
@@ -54,8 +56,9 @@ int BackingFiles::register_file(fuse_req_t request, const Inode& inode) {
   int id = 0;
   int error = 0;
   {
-    const NobodyScope nobody;
-    if (!nobody.ok()) return 0;
+    std::optional<NobodyScope> nobody;
+    if (!read_only_) nobody.emplace();
+    if (nobody && !nobody->ok()) return 0;
     errno = 0;
     id = fuse_passthrough_open(request, path->get());
     error = errno;

@@ -19,7 +19,8 @@ namespace flockfs {
 // and with it every flock(2) of that open file description, beyond the client's close.
 class BackingFiles {
  public:
-  explicit BackingFiles(bool enabled) : enabled_(enabled) {}
+  // `read_only`: nobody writes through this mirror.
+  BackingFiles(bool enabled, bool read_only) : enabled_(enabled), read_only_(read_only) {}
 
   void disable() { enabled_ = false; }
   [[nodiscard]] bool enabled() const { return enabled_; }
@@ -41,6 +42,7 @@ class BackingFiles {
   int register_file(fuse_req_t request, const Inode& inode);
 
   std::atomic<bool> enabled_;
+  const bool read_only_;
   Mutex mutex_;
   std::unordered_map<const Inode*, Use> uses_ GUARDED_BY(mutex_);
 };

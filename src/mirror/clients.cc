@@ -13,6 +13,7 @@
 #include <optional>
 #include <string_view>
 
+#include "base/clock.h"
 #include "base/unique_fd.h"
 
 namespace flockfs {
@@ -65,6 +66,9 @@ constexpr long kFileSetattr = 469;
 
 // A thread that has just sent its request may still be on its way to sleep.
 constexpr int kMostLooks = 100;
+
+// How long the first thread of a process is taken for that without asking.
+constexpr auto kStillTheSame = std::chrono::milliseconds(5);
 
 // What taking an answer in costs at most, with a margin: measured 2 to 5 µs from the wake-up to the new size.
 constexpr std::uint64_t kTakingInNs = 100'000;
@@ -121,7 +125,16 @@ Calling calling(pid_t tid) {
 
 pid_t process_of(pid_t tid) {
   if (tid <= 0) return 0;
-  if (is_thread_of(tid, tid)) return tid;
+  // Numbers are given out in turn, so that one is not given again so soon.
+  thread_local pid_t leader = 0;
+  thread_local TimePoint leads_until;
+  const TimePoint now = SteadyClock().now();
+  if (tid == leader && now < leads_until) return tid;
+  if (is_thread_of(tid, tid)) {
+    leader = tid;
+    leads_until = now + kStillTheSame;
+    return tid;
+  }
   thread_local pid_t last = 0;  // threads of one process tend to follow each other
   if (last != 0 && is_thread_of(last, tid)) return last;
   char path[48];

@@ -9,8 +9,8 @@
 namespace flockfs {
 
 // The process of a thread that sent a request (the kernel gives the thread's id); 0 if it cannot be seen from here. To
-// be asked while the request is unanswered: later the thread may be gone. Thread-safe; 0.4 µs for a process's first
-// thread.
+// be asked while the request is unanswered: later the thread may be gone. Thread-safe; costs next to nothing
+// for a process's first thread.
 [[nodiscard]] pid_t process_of(pid_t tid);
 
 // The umask of a thread; the usual one if that cannot be seen. Reads /proc/TID/status.

@@ -51,7 +51,7 @@ struct Core {
         source(std::move(source_in)),
         inodes(*source, kept_descriptors(*source)),
         filter(config.source, config.prefixes, config.excludes),
-        backing(config.passthrough),
+        backing(config.passthrough, config.read_only),
         slots(descriptors_for_opens(*source), source->root_mount().reopens ? 1 : 2) {}
 
   const MirrorConfig config;

@@ -17,6 +17,17 @@ bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
          same_file(there, st);
 }
 
+// The usual case: it has one name, which leads to it, and nothing has happened to its rights. The look at the name then
+// says what fstat(2) would. REQUIRES: the inode's object is open, so that its number is no other's.
+bool OpenPipeline::plainly_leads_here(Inode& inode, struct stat& st) const {
+  if (!inode.reopens()) return false;  // overlayfs may give a file another number when it is first written
+  const auto names = core_.inodes.names(inode);
+  if (names.size() != 1) return false;
+  auto parent = names.front().parent->path_fd();
+  return parent && ::fstatat(parent->get(), names.front().name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+         st.st_ino == inode.ino() && st.st_dev == inode.dev() && core_.attributes.rights_as_told(inode, st);
+}
+
 // DESIGN 1.3: whether the name under which the kernel opens the inode still leads to it. Which of several that is
 // nobody says, so all must: what does not is dropped, and the kernel looks again. It also does if the rights have
 // changed since it was told of them, for it has checked the old ones. At the second try whatever is there is served,

@@ -114,6 +114,7 @@ void OpenPipeline::wait_for_slot(Task task) {
   auto shared = std::make_shared<Task>(std::move(task));
   const bool started = core_.pool->run([this, shared] {
     const TimePoint limit = now() + kSlotLimit;
+    core_.releases->hurry();
     while (!shared->slot && now() < limit && !core_.stopping) {
       std::this_thread::sleep_for(kSlotLook);
       shared->slot = core_.slots.take();
@@ -153,7 +154,8 @@ void OpenPipeline::open_now(Task task) {
     open_slowly(std::move(task), deadline);
     return;
   }
-  if (fd) {
+  // O_NONBLOCK means nothing for a regular file of an ordinary file system once it is open.
+  if (fd && (task.flags & (O_APPEND | O_SYNC | O_DSYNC | O_NOATIME)) != 0) {
     const int append = (task.flags & O_APPEND) != 0 ? ::fcntl(fd->get(), F_GETFL) & O_APPEND : 0;
     ::fcntl(fd->get(), F_SETFL, (source_flags(task.flags) & ~O_ACCMODE) | append);
   }
@@ -232,7 +234,10 @@ void OpenPipeline::lock(Task task, UniqueFd fd) {
   if (auto outcome = locks_.try_acquire(wanted)) {
     outcome->waited = now() - task.started;
     granted(std::move(task), *std::move(outcome));
-  } else if (tries_once(task)) {
+    return;
+  }
+  core_.releases->hurry();
+  if (tries_once(task)) {
     try_again(std::move(task), std::move(wanted));
   } else {
     wanted.deadline = deadline_of(task);
@@ -317,13 +322,15 @@ void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
     file.reset();
     task.request.error(error);
   };
-  if (::fstat(file->fd(), &st) != 0) {
-    fail(errno);
-    return;
-  }
-  if (!task.takes_what_is_there() && !leads_here(task.tid, task.inode, st)) {
-    fail(ESTALE);  // the kernel comes back for the file that has the name now
-    return;
+  if (task.takes_what_is_there() || !plainly_leads_here(*task.inode, st)) {
+    if (::fstat(file->fd(), &st) != 0) {
+      fail(errno);
+      return;
+    }
+    if (!task.takes_what_is_there() && !leads_here(task.tid, task.inode, st)) {
+      fail(ESTALE);  // the kernel comes back for the file that has the name now
+      return;
+    }
   }
   if (const int error = truncate_as_asked(task, file->fd(), st); error != 0) {
     fail(error);

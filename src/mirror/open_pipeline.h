@@ -102,6 +102,7 @@ class OpenPipeline {
   void finish_after_truncation(Task task, std::shared_ptr<OpenFile> file);
   void finish_now(Task task, std::shared_ptr<OpenFile> file);
   static int truncate_as_asked(const Task& task, int fd, struct stat& st);
+  [[nodiscard]] bool plainly_leads_here(Inode& inode, struct stat& st) const;
   [[nodiscard]] bool leads_here(pid_t tid, const InodePtr& inode, const struct stat& st);
   [[nodiscard]] std::optional<Retries::Second> second_try(pid_t tid, const Inode& inode, LockMode mode);
   [[nodiscard]] bool is_at(const Inode::Name& name, const struct stat& st) const;

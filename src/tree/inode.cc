@@ -54,9 +54,12 @@ bool Inode::is(int fd) const {
 
 Result<PathFd> Inode::path_fd() const {
   if (!reopens()) return kept_.get(*this);
+  if (is_directory()) {
+    if (auto last = kept_.last_directory(*this)) return *std::move(last);
+  }
   auto fd = open_handle(mount_.dir.get(), handle(), O_PATH | O_NOFOLLOW);
   if (!fd) return fd.error();
-  return PathFd(*std::move(fd));
+  return is_directory() ? kept_.keep_last_directory(*this, *std::move(fd)) : PathFd(*std::move(fd));
 }
 
 std::optional<PathFd> Inode::path_fd_at_hand() const {

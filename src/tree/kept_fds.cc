@@ -115,4 +115,20 @@ Result<UniqueFd> KeptFds::walk(const std::vector<InodeName>& way, const PathFd& 
   return at;
 }
 
+std::optional<PathFd> KeptFds::last_directory(const Inode& inode) {
+  MutexLock lock(mutex_);
+  if (last_ != &inode || last_generation_ != inode.generation()) return std::nullopt;
+  return PathFd(last_fd_);
+}
+
+PathFd KeptFds::keep_last_directory(const Inode& inode, UniqueFd fd) {
+  auto shared = std::make_shared<const UniqueFd>(std::move(fd));
+  Shared before = shared;  // closed outside the mutex
+  MutexLock lock(mutex_);
+  last_ = &inode;
+  last_generation_ = inode.generation();
+  std::swap(last_fd_, before);
+  return PathFd(std::move(shared));
+}
+
 }  // namespace flockfs

@@ -45,6 +45,11 @@ class KeptFds {
   // The inode ends.
   void drop(const Inode& inode);
 
+  // Of the directories that their handles find only the one that was wanted last is kept, for the opens of the files in
+  // it, each of which looks at its name.
+  std::optional<PathFd> last_directory(const Inode& inode);
+  PathFd keep_last_directory(const Inode& inode, UniqueFd fd);
+
  private:
   using Shared = std::shared_ptr<const UniqueFd>;
   struct Recent {
@@ -66,6 +71,9 @@ class KeptFds {
   mutable Mutex mutex_;
   std::list<Recent> recent_ GUARDED_BY(mutex_);  // the newest first
   std::unordered_map<const Inode*, Entry> entries_ GUARDED_BY(mutex_);
+  const Inode* last_ GUARDED_BY(mutex_) = nullptr;  // may have ended
+  std::uint64_t last_generation_ GUARDED_BY(mutex_) = 0;
+  Shared last_fd_ GUARDED_BY(mutex_);
 };
 
 }  // namespace flockfs
