@@ -30,9 +30,7 @@ void Hold::reset() {
   if (LockEngine* engine = std::exchange(engine_, nullptr)) engine->release(file_, id_, std::move(fd_));
 }
 
-void Hold::note_closed() const {
-  if (engine_ != nullptr) engine_->closed(file_, id_);
-}
+bool Hold::note_closed() const { return engine_ != nullptr && engine_->closed(file_, id_); }
 
 Hold LockEngine::make_hold(const FileId& file, std::uint64_t id, LockMode mode, UniqueFd fd) {
   Hold hold;

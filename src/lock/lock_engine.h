@@ -34,8 +34,9 @@ class Hold {
   [[nodiscard]] LockMode mode() const { return mode_; }
   void reset();
 
-  // The last descriptor of the client's open file description is closed; mappings of it may be left.
-  void note_closed() const;
+  // The last descriptor of the client's open file description is closed; mappings of it may be left. Whether somebody
+  // waits for the file.
+  bool note_closed() const;
 
  private:
   friend class LockEngine;
@@ -178,7 +179,7 @@ class LockEngine {
  private:
   friend class Hold;
   virtual void release(const FileId& file, std::uint64_t id, UniqueFd fd) = 0;
-  virtual void closed(const FileId& file, std::uint64_t id) = 0;
+  virtual bool closed(const FileId& file, std::uint64_t id) = 0;
 
  protected:
   static const FileId& file_of(const Hold& hold) { return hold.file_; }

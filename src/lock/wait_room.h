@@ -75,7 +75,7 @@ class WaitRoom final : public LockEngine {
   };
 
   void release(const FileId& file, std::uint64_t id, UniqueFd fd) override EXCLUDES(mutex_);
-  void closed(const FileId& file, std::uint64_t id) override EXCLUDES(mutex_);
+  bool closed(const FileId& file, std::uint64_t id) override EXCLUDES(mutex_);
 
   // wait_room.cc: the life of a wait.
   bool enqueue(const WaitPtr& wait, Aftermath& after) REQUIRES(mutex_);

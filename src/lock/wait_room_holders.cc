@@ -67,11 +67,12 @@ void WaitRoom::release(const FileId& file, std::uint64_t id, UniqueFd fd) {
   see_to(std::move(after));
 }
 
-void WaitRoom::closed(const FileId& file, std::uint64_t id) {
+bool WaitRoom::closed(const FileId& file, std::uint64_t id) {
   MutexLock lock(mutex_);
   LockRecord* const record = table_.find(file);
   Holder* const holder = record == nullptr ? nullptr : record->holder_of(id);
   if (holder != nullptr) holder->member(id)->closed = true;
+  return record != nullptr && !record->queue().empty();
 }
 
 // REQUIRES: the holder is empty, and busy on behalf of the caller.

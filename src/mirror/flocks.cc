@@ -7,6 +7,7 @@
 
 #include "mirror/clients.h"
 #include "mirror/events.h"
+#include "mirror/release_desk.h"
 
 namespace flockfs {
 namespace {
@@ -89,11 +90,10 @@ void Flocks::on_top(Request request, std::shared_ptr<OpenFile> file, int operati
   }
   const LockMode mode = mode_of(operation);
   if ((operation & LOCK_NB) != 0) {
-    const FlockOutcome outcome = opens_.try_flock(file->hold, mode);
-    if (outcome.lost) note_lapse(*file);
-    request.error(outcome.error);
+    try_on_top(std::move(request), file, mode);
     return;
   }
+  core_.releases->hurry();
   const pid_t tid = request.tid();
   const Hold& hold = file->hold;
   const auto arrange = [](const Request& waiting, WaitId id) {
@@ -101,6 +101,22 @@ void Flocks::on_top(Request request, std::shared_ptr<OpenFile> file, int operati
   };
   opens_.park_flock(hold, mode, process_of(tid), tid,
                     std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, arrange));
+}
+
+// What was closed before the call does not count, so another try comes after the look for mappings.
+void Flocks::try_on_top(Request request, const std::shared_ptr<OpenFile>& file, LockMode mode) {
+  const FlockOutcome first = opens_.try_flock(file->hold, mode);
+  if (first.lost) note_lapse(*file);
+  if (first.error != EWOULDBLOCK || first.lost) {
+    request.error(first.error);
+    return;
+  }
+  auto answering = std::make_shared<Request>(std::move(request));
+  core_.releases->after_look(file->inode, [this, answering, file, mode] {
+    const FlockOutcome outcome = opens_.try_flock(file->hold, mode);
+    if (outcome.lost) note_lapse(*file);
+    answering->error(outcome.error);
+  });
 }
 
 // As flock(2) converts: what was held goes first.
@@ -132,22 +148,33 @@ void Flocks::alone(Request request, std::shared_ptr<OpenFile> file, int operatio
     request.error(ENOLCK);
     return;
   }
-  if (auto outcome = others_.try_acquire(wanted)) {
-    const int error = outcome->error;
-    if (outcome->hold.valid()) {
-      MutexLock lock(file->flock_mutex);
-      std::swap(file->flocked, outcome->hold);
-    }
-    request.error(error);
-  } else if ((operation & LOCK_NB) != 0) {
-    request.error(EWOULDBLOCK);
+  if (try_alone(request, *file, wanted)) return;
+  if ((operation & LOCK_NB) != 0) {
+    auto trying = std::make_shared<std::pair<Request, LockRequest>>(std::move(request), std::move(wanted));
+    core_.releases->after_look(file->inode, [this, trying, file] {
+      auto& [answering, again] = *trying;
+      if (!try_alone(answering, *file, again)) answering.error(EWOULDBLOCK);
+    });
   } else {
+    core_.releases->hurry();
     const auto arrange = [](const Request& waiting, WaitId id) {
       waiting.on_interrupt(id, [](Core& core, std::uint64_t wait) { core.flocks->interrupt_alone(wait); });
     };
     others_.park(std::move(wanted),
                  std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, arrange));
   }
+}
+
+// Answers if the lock can be had at once, or never.
+bool Flocks::try_alone(Request& request, OpenFile& file, LockRequest& wanted) {
+  auto outcome = others_.try_acquire(wanted);
+  if (!outcome) return false;
+  if (outcome->hold.valid()) {
+    MutexLock lock(file.flock_mutex);
+    std::swap(file.flocked, outcome->hold);
+  }
+  request.error(outcome->error);
+  return true;
 }
 
 void Flocks::note_lapse(const OpenFile& file) const {

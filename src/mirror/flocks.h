@@ -30,7 +30,9 @@ class Flocks {
  private:
   class Parked;
 
+  void try_on_top(Request request, const std::shared_ptr<OpenFile>& file, LockMode mode);
   void on_top(Request request, std::shared_ptr<OpenFile> file, int operation);
+  bool try_alone(Request& request, OpenFile& file, LockRequest& wanted);
   void alone(Request request, std::shared_ptr<OpenFile> file, int operation);
   void note_lapse(const OpenFile& file) const;
 

@@ -7,6 +7,7 @@
 #include "mirror/handlers.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/record_locks.h"
+#include "mirror/release_desk.h"
 
 namespace flockfs {
 namespace {
@@ -98,7 +99,15 @@ void setlk(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info, struct 
         answering->error(error);
       }
     };
-    core.records->set(client, record_lock_of(*lock), sleep != 0, arrange, done);
+    const auto set = [&core, client, asked = record_lock_of(*lock), waits = sleep != 0, arrange, done] {
+      core.records->set(client, asked, waits, arrange, done);
+    };
+    // Where opens take record locks, those of files that are closed already are no reason to refuse.
+    if (client.apart && lock->l_type != F_UNLCK) {
+      core.releases->after_look(file->inode, set);
+    } else {
+      set();
+    }
   });
 }
 

@@ -32,7 +32,10 @@ Status OpenPipeline::take_lock(int fd, LockMode mode, pid_t process, Hold& hold,
     ++core_.counters.lapsed;
     return Error{EAGAIN, {}};
   }
-  if (!outcome) return Error{EAGAIN, {}};
+  if (!outcome) {
+    core_.releases->hurry();
+    return Error{EAGAIN, {}};
+  }
   if (outcome->end != WaitEnd::kGranted) {
     if (core_.config.on_unsupported == Otherwise::kUnlocked && is_unsupported(outcome->error)) return {};
     return Error{outcome->error, {}};

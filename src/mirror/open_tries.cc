@@ -69,6 +69,7 @@ void OpenPipeline::try_again(Task task, LockRequest wanted) {
   auto trying = std::make_shared<Trying>(Trying{std::move(task), std::move(wanted)});
   const bool started = core_.pool->run([this, trying] {
     (void)core_.workers->fence(kFenceLimit);
+    core_.releases->hurry();
     const TimePoint start = now();
     TimePoint looked = start;
     for (int looks = 1;; ++looks) {

@@ -128,6 +128,7 @@ void OpenPipeline::finish_after_truncation(Task task, std::shared_ptr<OpenFile> 
 // In a thread that may sleep.
 Status OpenPipeline::truncate_patiently(Truncation& truncation) {
   (void)core_.workers->fence(kLookLimit);
+  core_.releases->hurry();
   for (int looks = 1;; ++looks) {
     Status done = try_truncate(truncation, MayWait::kYes);
     if (done || done.error().code != EAGAIN || core_.stopping) return done;

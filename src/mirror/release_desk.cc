@@ -16,6 +16,10 @@ namespace {
 // How long after a look that found the file mapped the next one comes: soon at first, since many mappings are short.
 constexpr auto kFirstPause = std::chrono::milliseconds(5);
 constexpr auto kLongestPause = std::chrono::milliseconds(200);
+// How long closed files are gathered for one look.
+constexpr auto kGather = std::chrono::microseconds(500);
+// The longest wait for a look.
+constexpr auto kLookLimit = std::chrono::seconds(1);
 // How often held locks are looked at, at most.
 constexpr auto kHoldLook = std::chrono::seconds(1);
 
@@ -54,11 +58,35 @@ void ReleaseDesk::submit(std::shared_ptr<OpenFile> file) {
     end(std::move(file));
     return;
   }
-  file->hold.note_closed();
+  const bool wanted = file->hold.note_closed();
   ++kept_;
   MutexLock lock(mutex_);
   queue_.push_back({std::move(file), TimePoint{}, kFirstPause, false});
+  if (wanted) hurry_ = true;
+  if (wanted || !gathering_) changed_.notify_one();
+}
+
+void ReleaseDesk::hurry_up() {
+  MutexLock lock(mutex_);
+  hurry_ = true;
   changed_.notify_one();
+}
+
+void ReleaseDesk::after_look(const InodePtr& inode, std::function<void()> then) {
+  if (kept_ == 0 || !unlooked(*inode)) {
+    then();
+    return;
+  }
+  hurry_up();
+  const bool started = core_.pool->run([this, inode, then] {
+    const TimePoint limit = now() + kLookLimit;
+    while (unlooked(*inode) && now() < limit && !core_.stopping) {
+      MutexLock lock(mutex_);
+      looked_.wait_until(mutex_, now() + kGather);
+    }
+    then();
+  });
+  if (!started) then();
 }
 
 bool ReleaseDesk::unlooked(const Inode& inode) const {
@@ -95,6 +123,8 @@ void ReleaseDesk::run() {
       if (stop_) return;
       wait_for_work(std::min(next_hold_look, next_poll.value_or(next_hold_look)));
       poll_ = false;
+      hurry_ = false;
+      gathering_ = false;
       const TimePoint at = now();
       auto due = std::partition(queue_.begin(), queue_.end(), [at](const Kept& kept) { return kept.look_at > at; });
       std::move(due, queue_.end(), std::back_inserter(batch));
@@ -106,7 +136,9 @@ void ReleaseDesk::run() {
     if (!batch.empty()) {
       look(batch);
       MutexLock lock(mutex_);
+      gathering_ = !looking_.empty();
       looking_.clear();
+      looked_.notify_all();
     }
     next_poll = core_.records->poll();
     if (now() >= next_hold_look) {
@@ -128,7 +160,11 @@ void ReleaseDesk::poll_soon() {
 }
 
 void ReleaseDesk::wait_for_work(TimePoint next_look) {
-  if (poll_) return;
+  if (poll_ || hurry_) return;
+  if (gathering_) {
+    changed_.wait_until(mutex_, now() + kGather);
+    return;
+  }
   if (queue_.empty()) {
     asleep_ = true;  // before the look at the files: whoever opens one after it sees the flag
     if (core_.files.size() == 0) {
