@@ -4,6 +4,8 @@
 # What tests/run.sh does, with FLOCKFS_TEST_FULL=1, and then what CI leaves out altogether. CI does less here:
 #   NoFileIsTornInArchivesOfTheMirror              200 tar runs; CI 20
 #   CopiesOfTheMirrorOpenAndAgreeWithThemselves    200 copies of carbon's files; CI 40
+#   AnySizeTest                                    1,000,000 files; CI 20,000
+#   LargeDirectoryTest                             a directory of 1,000,000 entries; CI 10,000
 #   lint/tidy                                      the analyzer's usual depth; CI less (.ci/lint)
 #   SqliteTest                                     1,000 transactions of each process; CI 100
 #   CloseThenTryTest                               100,000 opens; CI 1,000

@@ -91,8 +91,13 @@ struct Blocker {
 class LockWaiter {
  public:
   virtual ~LockWaiter() = default;
-  // Called inside park(), before any outcome can come, with no mutex held: the place to arrange for interrupt(id).
+  // Called inside park(), before the request is queued and any outcome can come, with no mutex held: the place to
+  // arrange for interrupt(id). Whether it has to wait is not known yet.
   virtual void on_parked(WaitId id) = 0;
+  // Called once if it has to wait, and then before on_outcome(), with no mutex held, by whichever thread found that
+  // out: neither park() has got the lock, nor does it join what its process has. Not for a request that got it so, or
+  // was refused it in the same moment.
+  virtual void on_wait() = 0;
   // Called exactly once, with no mutex held, by whichever thread ended the wait (park() itself, a thread that released
   // the lock, a blocking thread, the engine's keeper). The waiter is destroyed after it returns.
   virtual void on_outcome(LockOutcome outcome) = 0;

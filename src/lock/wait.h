@@ -17,7 +17,12 @@ struct Wait {
   enum class State : std::uint8_t {
     kParking,  // on_parked() is still running
     kQueued,
-    kEnded,  // whoever made it so tells the outcome
+    kEnded,  // whoever made it so tells the outcome, unless the waiter is just being told that it waits
+  };
+  enum class Told : std::uint8_t {
+    kNothing,
+    kBeingTold,  // on_wait() is running
+    kWaits,
   };
 
   Wait(WaitId wait_id, LockRequest wanted, std::shared_ptr<LockWaiter> who, TimePoint now, BlockingPool& pool)
@@ -43,11 +48,14 @@ struct Wait {
   // Guarded by the room's mutex.
   State state = State::kParking;
   std::optional<WaitEnd> early_end;  // ended while parking: park() tells it
-  bool asked = false;                // the kernel is being asked for it, maybe by a thread that blocks
-  bool blocked_for = false;          // a thread of the pool waits in the kernel for it
-  bool gave_up = false;              // the open's own lock, for a flock(2)
-  bool turn_due = false;             // it is about to be looked whether it is its turn
-  bool in_turn = false;              // in LockRecord::turns, not in the queue
+  Told told = Told::kNothing;
+  bool trying = true;                          // it may yet be had without a wait
+  std::optional<LockOutcome> ended_meanwhile;  // while being told: told after it by the same thread
+  bool asked = false;                          // the kernel is being asked for it, maybe by a thread that blocks
+  bool blocked_for = false;                    // a thread of the pool waits in the kernel for it
+  bool gave_up = false;                        // the open's own lock, for a flock(2)
+  bool turn_due = false;                       // it is about to be looked whether it is its turn
+  bool in_turn = false;                        // in LockRecord::turns, not in the queue
   LockRecord::Queue::iterator place;
   std::optional<TimePoint> next_look;  // at the thread's signals
   std::optional<TimePoint> long_at;    // when it becomes a long wait

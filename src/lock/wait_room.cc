@@ -59,13 +59,44 @@ void WaitRoom::park(LockRequest request, std::shared_ptr<LockWaiter> waiter) {
   Aftermath after;
   {
     MutexLock lock(mutex_);
-    if (enqueue(wait, after)) {
-      after.pump.push_back(wait->request.file);
-      if (worth_examining(*wait)) schedule_exam(wait, wait->since);
-    }
+    if (enqueue(wait, after)) after.pump.push_back(wait->request.file);
   }
   see_to(std::move(after));
+  begin_waiting(wait);
+}
+
+// What was not to be had at once. An open may still join what its process has: that is seen at the first look.
+void WaitRoom::begin_waiting(const WaitPtr& wait) {
+  bool may_join = false;
+  {
+    MutexLock lock(mutex_);
+    if (wait->state != Wait::State::kQueued) return;
+    if (worth_examining(*wait)) {
+      schedule_exam(wait, wait->since);
+      may_join = wait->is_open() && reopen_ == Reopen::kJoin;
+    }
+    if (may_join) wait->trying = false;
+  }
+  if (!may_join) say_that_it_waits(wait);
   start_examining();
+}
+
+void WaitRoom::say_that_it_waits(const WaitPtr& wait) {
+  {
+    MutexLock lock(mutex_);
+    wait->trying = false;
+    if (wait->state != Wait::State::kQueued || wait->told != Wait::Told::kNothing) return;
+    wait->told = Wait::Told::kBeingTold;
+  }
+  wait->waiter->on_wait();
+  std::vector<Ended> ended;
+  {
+    MutexLock lock(mutex_);
+    wait->told = Wait::Told::kWaits;
+    if (wait->ended_meanwhile) ended.push_back({wait, *std::move(wait->ended_meanwhile)});
+    wait->ended_meanwhile.reset();
+  }
+  tell(std::move(ended));
 }
 
 // False if the wait has ended before it began.
@@ -110,14 +141,19 @@ void WaitRoom::forget(const WaitPtr& wait) {
   waits_.erase(wait->id);
 }
 
-void WaitRoom::end_wait(const WaitPtr& wait, WaitEnd end, int error, Aftermath& after) {
+// The outcome that will be told, for what is to be added to it under the mutex.
+LockOutcome& WaitRoom::end_wait(const WaitPtr& wait, WaitEnd end, int error, Aftermath& after) {
+  const bool at_once = wait->trying && (end == WaitEnd::kGranted || end == WaitEnd::kLost || end == WaitEnd::kFailed);
+  const bool waited = wait->state == Wait::State::kQueued && wait->told == Wait::Told::kNothing && !at_once;
   forget(wait);
-  Ended& ended = after.ended.emplace_back();
-  ended.wait = wait;
-  ended.outcome.end = end;
-  ended.outcome.error = error;
-  ended.outcome.waited = clock_.now() - wait->since;
-  ended.outcome.gave_up = wait->gave_up;
+  LockOutcome outcome;
+  outcome.end = end;
+  outcome.error = error;
+  outcome.waited = clock_.now() - wait->since;
+  outcome.gave_up = wait->gave_up;
+  if (wait->told == Wait::Told::kBeingTold) return wait->ended_meanwhile.emplace(std::move(outcome));
+  after.ended.push_back({wait, std::move(outcome), waited});
+  return after.ended.back().outcome;
 }
 
 void WaitRoom::cancel(const WaitPtr& wait, WaitEnd end, Aftermath& after) {
@@ -157,8 +193,8 @@ void WaitRoom::grant(const WaitPtr& wait, LockRecord& record, LockId id, Afterma
     end_wait(wait, WaitEnd::kGranted, 0, after);
   } else {
     ++held_;
-    end_wait(wait, WaitEnd::kGranted, 0, after);
-    after.ended.back().outcome.hold = make_hold(request.file, id, request.mode, std::move(wait->request.fd));
+    end_wait(wait, WaitEnd::kGranted, 0, after).hold =
+        make_hold(request.file, id, request.mode, std::move(wait->request.fd));
     examine_again(record, request.owner.tgid, after);
   }
   note_use(request.file, record, now);
@@ -213,6 +249,7 @@ void WaitRoom::tell(std::vector<Ended> ended) {
   while (!list.empty()) {
     Ended one = std::move(list.front());
     list.pop_front();
+    if (one.waited) one.wait->waiter->on_wait();
     one.wait->waiter->on_outcome(std::move(one.outcome));
     one.wait->waiter.reset();
   }

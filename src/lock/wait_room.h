@@ -54,6 +54,7 @@ class WaitRoom final : public LockEngine {
   struct Ended {
     WaitPtr wait;
     LockOutcome outcome;
+    bool waited = false;  // and the waiter does not know yet
   };
   struct HolderOf {
     FileId file;
@@ -79,7 +80,9 @@ class WaitRoom final : public LockEngine {
 
   // wait_room.cc: the life of a wait.
   bool enqueue(const WaitPtr& wait, Aftermath& after) REQUIRES(mutex_);
-  void end_wait(const WaitPtr& wait, WaitEnd end, int error, Aftermath& after) REQUIRES(mutex_);
+  void begin_waiting(const WaitPtr& wait) EXCLUDES(mutex_);
+  void say_that_it_waits(const WaitPtr& wait) EXCLUDES(mutex_);
+  LockOutcome& end_wait(const WaitPtr& wait, WaitEnd end, int error, Aftermath& after) REQUIRES(mutex_);
   void cancel(const WaitPtr& wait, WaitEnd end, Aftermath& after) REQUIRES(mutex_);
   void grant(const WaitPtr& wait, LockRecord& record, LockId id, Aftermath& after) REQUIRES(mutex_);
   void forget(const WaitPtr& wait) REQUIRES(mutex_);

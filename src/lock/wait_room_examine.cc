@@ -13,6 +13,8 @@ namespace {
 
 // A descriptor can be handed to a process that waits, which changes nothing here: looked at again, less and less often.
 constexpr Duration kLookAgainAfter = std::chrono::milliseconds(1);
+// However often what was seen was out of date: by then it has waited.
+constexpr Duration kLongestFirstLook = std::chrono::milliseconds(20);
 constexpr Duration kFirstExamPause = std::chrono::milliseconds(20);
 constexpr Duration kLongestExamPause = std::chrono::seconds(5);
 
@@ -131,10 +133,14 @@ void WaitRoom::examine(const WaitPtr& wait) {
     note_files_of(*wait, std::move(files));
     const LockRecord* const record = table_.find(request.file);
     if (wait->is_open() && record != nullptr && !record->holders().empty()) {
+      const TimePoint now = clock_.now();
       if (record->changed_at != seen) {  // what was seen may be out of date
-        schedule_exam(wait, clock_.now() + kLookAgainAfter);
+        schedule_exam(wait, now + kLookAgainAfter);
+        lock.unlock();
+        if (now - wait->since > kLongestFirstLook) say_that_it_waits(wait);
         return;
       }
+      wait->trying = !wait->examined;
       const Holding holding = own == has.end() ? Holding{} : own->second;
       if (reopen_ == Reopen::kJoin) {
         (void)join(wait, holding, after);
@@ -145,6 +151,7 @@ void WaitRoom::examine(const WaitPtr& wait) {
     wait->examined = true;
   }
   see_to(std::move(after));
+  say_that_it_waits(wait);
   look_for_deadlock(wait);
 }
 

@@ -94,11 +94,10 @@ void WaitRoom::park_flock(const Hold& hold, LockMode mode, pid_t process, pid_t 
       long_waits_.emplace(*wait->long_at, wait->id);
       wake_keeper(*wait->long_at);
       start_flock(wait, after);
-      if (wait->state == Wait::State::kQueued && worth_examining(*wait)) schedule_exam(wait, wait->since);
     }
   }
   see_to(std::move(after));
-  start_examining();
+  begin_waiting(wait);
 }
 
 // Looks at each once; what that leads to goes to the end of the list of the outermost call of this thread, as in

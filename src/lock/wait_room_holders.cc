@@ -12,6 +12,7 @@ namespace {
 class Nobody final : public LockWaiter {
  public:
   void on_parked(WaitId /*id*/) override {}
+  void on_wait() override {}
   void on_outcome(LockOutcome /*outcome*/) override {}
   void on_long_wait(Duration /*waited*/, const std::vector<Blocker>& /*blockers*/) override {}
   void on_possible_deadlock(const std::vector<pid_t>& /*processes*/) override {}

@@ -85,8 +85,7 @@ bool WaitRoom::join(const WaitPtr& wait, const Holding& holding, Aftermath& afte
   }
   if (joins_at_once(*holder, request.mode, locker_)) {
     Hold hold = add_member(*record, *holder, request);
-    end_wait(wait, WaitEnd::kGranted, 0, after);
-    after.ended.back().outcome.hold = std::move(hold);
+    end_wait(wait, WaitEnd::kGranted, 0, after).hold = std::move(hold);
     examine_again(*record, process, after);
     if (record->grantable() != nullptr) after.pump.push_back(request.file);
     return true;

@@ -101,8 +101,7 @@ WaitRoom::Swept WaitRoom::try_upgrade(const WaitPtr& wait, LockRecord& record, A
       kept_[id].push_back(std::move(wait->request.fd));
     } else {
       Hold hold = add_member(record, holder, wait->request);
-      end_wait(wait, WaitEnd::kGranted, 0, after);
-      after.ended.back().outcome.hold = std::move(hold);
+      end_wait(wait, WaitEnd::kGranted, 0, after).hold = std::move(hold);
     }
   } else if (!ended && conversion == Conversion::kLost) {
     end_wait(wait, WaitEnd::kLost, 0, after);

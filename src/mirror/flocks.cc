@@ -28,10 +28,8 @@ class Flocks::Parked final : public LockWaiter {
         arrange_(arrange),
         request_(std::move(request)) {}
 
-  void on_parked(WaitId id) override {
-    log_wait(subject_);
-    arrange_(request_, id);
-  }
+  void on_parked(WaitId id) override { arrange_(request_, id); }
+  void on_wait() override { log_wait(subject_); }
 
   void on_outcome(LockOutcome outcome) override {
     request_.not_on_interrupt();

@@ -42,15 +42,19 @@ class OpenPipeline::Parked final : public LockWaiter {
   Parked& operator=(const Parked&) = delete;
 
   void on_parked(WaitId id) override {
+    task_.request.on_interrupt(id, [](Core& core, std::uint64_t wait) { core.opens->interrupt_lock(wait); });
+  }
+
+  void on_wait() override {
+    waits_ = true;
     ++pipeline_.core_.counters.waited;
     log_wait(subject_);
-    task_.request.on_interrupt(id, [](Core& core, std::uint64_t wait) { core.opens->interrupt_lock(wait); });
   }
 
   void on_outcome(LockOutcome outcome) override {
     task_.request.not_on_interrupt();
     pipeline_.waiting_.remove(*inode_);  // before the answer: what the client does next must not find itself waiting
-    pipeline_.core_.counters.wait_ended(outcome.waited);
+    if (waits_) pipeline_.core_.counters.wait_ended(outcome.waited);
     pipeline_.granted(std::move(task_), std::move(outcome));
   }
 
@@ -65,6 +69,7 @@ class OpenPipeline::Parked final : public LockWaiter {
   const InodePtr inode_;
   const Subject subject_;
   Task task_;
+  bool waits_ = false;
 };
 
 FilterDecision OpenPipeline::decide(const Inode& inode) const {

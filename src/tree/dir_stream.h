@@ -40,12 +40,19 @@ class DirStream {
   Status read(std::int64_t offset, Visitor& visitor);
 
  private:
+  // What the source has told, from the entry with which the last read began. The kernel asks again for what did not fit
+  // in its caller's buffer, which may be small; a seek in the source for that is slow on overlayfs, the further back
+  // the slower.
   struct Buffer {
     std::vector<char> bytes;
     std::size_t at = 0;
     std::size_t end = 0;
+    std::int64_t first = 0;     // the cookie of bytes[0]
     std::int64_t position = 0;  // the cookie of bytes[at]
     bool started = false;
+
+    bool go_to(std::int64_t offset);
+    void drop_what_is_before();
   };
 
   Status read_from(Buffer& buffer, std::int64_t offset, Visitor& visitor) const;

@@ -109,6 +109,45 @@ TEST_F(LogTest, OpenThatNeedNotWaitLogsNoWait) {
   EXPECT_EQ(log().count({.event = "lock"}), 1u);
 }
 
+// It joins the lock that its process has, or makes it exclusive.
+TEST_F(LogTest, ReopenOfWhatTheProcessHasOpenIsNoWait) {
+  mount();
+  EXPECT_TRUE(in_child([&] {
+    const UniqueFd reader = open_file(mnt("f"), O_RDONLY);
+    const UniqueFd writer = open_file(mnt("f"), O_RDWR);
+    const UniqueFd again = open_file(mnt("f"), O_RDONLY);
+  }));
+  ASSERT_TRUE(log().wait_for_count({.event = "unlock"}, 3));
+  EXPECT_EQ(log().count({.event = "lock"}), 3u);
+  EXPECT_EQ(log().count({.event = "wait"}), 0u) << log().text();
+  const LogReader lines = log();
+  unmount();
+  const auto end = lines.matching({.event = "unmounted"});
+  ASSERT_EQ(end.size(), 1u);
+  EXPECT_EQ(end.front().get("waited"), "0") << end.front().line;
+}
+
+TEST_F(LogTest, EachOpenThatWaitsIsLoggedAndCountedOnce) {
+  mount();
+  Opener holder(mnt("f"), O_RDWR);
+  ASSERT_TRUE(holder.opens());
+  Opener reader(mnt("f"), O_RDONLY);
+  ASSERT_TRUE(mirror().waits(reader.pid()));
+  Opener writer(mnt("f"), O_RDWR);
+  ASSERT_TRUE(mirror().waits(writer.pid()));
+  holder.close();
+  ASSERT_TRUE(reader.opens());
+  reader.close();
+  ASSERT_TRUE(writer.opens());
+  writer.close();
+  EXPECT_EQ(log().count({.event = "wait"}), 2u) << log().text();
+  const LogReader lines = log();
+  unmount();
+  const auto end = lines.matching({.event = "unmounted"});
+  ASSERT_EQ(end.size(), 1u);
+  EXPECT_EQ(end.front().get("waited"), "2") << end.front().line;
+}
+
 TEST_F(LogTest, InterruptedWaitIsLogged) {
   mount();
   const ForeignLock foreign(source("f"), LOCK_EX);

@@ -11,7 +11,9 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "harness/connection.h"
 #include "harness/crowd.h"
@@ -229,24 +231,32 @@ class KernelFilesTest : public MirrorTest {};
 
 // What the kernel shows as files means nothing in a backup, and opening it can act.
 TEST_F(KernelFilesTest, FileSystemsOfTheKernelAreShownEmptyAndNamedOnce) {
+  const std::vector<std::string> names{"cgroup", "proc", "sys"};
   make_dir(source("d"));
-  make_dir(source("d/p"));
-  ASSERT_EQ(::mount("/proc", source("d/p").c_str(), nullptr, MS_BIND, nullptr), 0);
-  ASSERT_FALSE(list_dir(source("d/p")).empty());
+  for (const std::string& name : names) make_dir(source("d/" + name));
+  ASSERT_EQ(::mount("/proc", source("d/proc").c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(::mount("/sys", source("d/sys").c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(::mount("cgroup2", source("d/cgroup").c_str(), "cgroup2", 0, nullptr), 0) << errno_name(errno);
+  const std::map<std::string, std::string> inside{{"cgroup", "cgroup.procs"}, {"proc", "version"}, {"sys", "kernel"}};
+  for (const auto& [name, file] : inside) ASSERT_TRUE(exists(source("d/" + name + "/" + file))) << name;
   mount();
   EXPECT_TRUE(in_child([&] {
     for (int round = 0; round < 2; ++round) {
-      EXPECT_EQ(list_dir(mnt("d")), std::vector<std::string>{"p"});
-      EXPECT_EQ(list_dir(mnt("d/p")), std::vector<std::string>{});
-      EXPECT_EQ(open_error(mnt("d/p/version"), O_RDONLY), ENOENT);
-      EXPECT_NE(open_error(mnt("d/p/new"), O_WRONLY | O_CREAT), 0);
+      EXPECT_EQ(list_dir(mnt("d")), names);
+      for (const auto& [name, file] : inside) {
+        const std::string path = mnt("d/" + name);
+        EXPECT_EQ(list_dir(path), std::vector<std::string>{}) << name;
+        EXPECT_EQ(open_error(path + "/" + file, O_RDONLY), ENOENT) << name;
+        EXPECT_NE(open_error(path + "/new", O_WRONLY | O_CREAT), 0) << name;
+      }
     }
   }));
-  ASSERT_TRUE(log().wait_for({.event = "empty"})) << log().text();
-  const auto lines = log().matching({.event = "empty"});
-  ASSERT_EQ(lines.size(), 1u) << log().text();
-  EXPECT_EQ(lines[0].get("path"), source("d/p"));
-  EXPECT_EQ(lines[0].get("reason"), "kernel_file_system");
+  ASSERT_TRUE(log().wait_for_count({.event = "empty"}, names.size())) << log().text();
+  for (const std::string& name : names) {
+    const auto lines = log().matching({.event = "empty", .path = source("d/" + name)});
+    ASSERT_EQ(lines.size(), 1u) << log().text();
+    EXPECT_EQ(lines[0].get("reason"), "kernel_file_system");
+  }
 }
 
 }  // namespace

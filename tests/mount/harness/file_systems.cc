@@ -7,7 +7,8 @@
 namespace flockfs::test {
 
 int mount_tmpfs(const std::string& path) {
-  return ::mount("tmpfs", path.c_str(), "tmpfs", 0, "mode=0755") == 0 ? 0 : errno;
+  // As many files as one likes: by itself it has room for half as many as the machine has pages.
+  return ::mount("tmpfs", path.c_str(), "tmpfs", 0, "mode=0755,nr_inodes=0") == 0 ? 0 : errno;
 }
 
 int mount_overlay(const std::string& lower, const std::string& upper, const std::string& work,

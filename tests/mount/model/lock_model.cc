@@ -24,7 +24,19 @@ void LockModel::apply(const Command& command) {
   const int first_new = last_id_ + 1;
   carry_out(command);
   settle();
+  note_waits();
   refuse_circles(first_new);
+}
+
+void LockModel::note_waits() {
+  for (auto& [number, file] : files_) {
+    for (auto* list : {&file.queue, &file.turns}) {
+      for (Request& request : *list) {
+        if (request.process != 0 && !request.noted) ++processes_.at(request.process).parks;
+        request.noted = true;
+      }
+    }
+  }
 }
 
 void LockModel::carry_out(const Command& command) {
@@ -195,7 +207,6 @@ void LockModel::flock(const Command& command) {
   request.want = Want::kFlock;
   request.mode = mode;
   request.description = number;
-  ++processes_.at(command.process).parks;
   file.turns.push_back(request);
 }
 

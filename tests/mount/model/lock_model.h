@@ -55,7 +55,7 @@ class LockModel {
   // The calls that ended by the last command, its own among them unless that waits.
   [[nodiscard]] const std::vector<Ended>& ended() const { return ended_; }
   [[nodiscard]] bool waits(int process) const { return request_of(process) != nullptr; }
-  // How often a call of the process has begun to wait, if only for a moment.
+  // How often a call of the process has begun to wait: what it could join, or have at once, it did not wait for.
   [[nodiscard]] int parks(int process) const { return processes_.at(process).parks; }
   // How many locks of answered opens, and of truncations, have been given back.
   [[nodiscard]] int unlocks() const { return unlocks_; }
@@ -102,6 +102,7 @@ class LockModel {
     int description = 0;  // kFlock
     Command open{};
     bool second = false;  // its name led to another file when it had the lock, and was looked up anew
+    bool noted = false;   // as a wait
   };
   struct File {
     std::vector<Group> groups{};
@@ -118,6 +119,7 @@ class LockModel {
 
   // lock_model.cc: what commands do.
   void carry_out(const Command& command);
+  void note_waits();
   void carry_out_by_descriptor(const Command& command);
   void end(int process, int error) { ended_.push_back({process, error}); }
   void kill(int process);

@@ -46,7 +46,6 @@ int LockModel::add_group(int number, Mode mode) {
 }
 
 void LockModel::park(int number, Request request) {
-  ++processes_.at(request.process).parks;
   File& file = files_.at(number);
   Group* const own = own_group(number, request.process, request.mode);
   if (own != nullptr && joins_at_once(*own, request.mode)) {

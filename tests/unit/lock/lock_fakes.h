@@ -296,6 +296,7 @@ struct Told {
   bool gave_up = false;
   Hold hold;
   std::atomic<int> suspected{0};
+  std::atomic<int> waits{0};
 
   [[nodiscard]] bool told() const { return times.load() > 0; }
   [[nodiscard]] bool granted() const { return told() && end == WaitEnd::kGranted; }
@@ -310,6 +311,12 @@ class TestWaiter final : public LockWaiter {
     EXPECT_FALSE(told_->told());
     told_->id = id;
     if (when_parked) when_parked(id);
+  }
+  void on_wait() override {
+    EXPECT_FALSE(told_->told()) << "told of the wait after its end";
+    EXPECT_EQ(++told_->waits, 1);
+    if (when_waiting) when_waiting();
+    EXPECT_FALSE(told_->told()) << "told of the end while being told of the wait";
   }
   void on_outcome(LockOutcome outcome) override {
     told_->end = outcome.end;
@@ -329,6 +336,7 @@ class TestWaiter final : public LockWaiter {
   void on_possible_deadlock(const std::vector<pid_t>& /*processes*/) override { ++told_->suspected; }
 
   std::function<void(WaitId)> when_parked;
+  std::function<void()> when_waiting;
   std::function<void(const std::vector<Blocker>&)> when_long;
   std::function<void(Told&)> when_told;
 

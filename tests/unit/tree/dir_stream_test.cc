@@ -79,6 +79,47 @@ TEST_F(DirStreamTest, SeekingBackShowsTheRestAgain) {
   EXPECT_EQ(rest.names.size(), 17U);
 }
 
+// Where the source's own place in the directory is, no seek has moved it.
+TEST_F(DirStreamTest, GoingBackWithinWhatTheLastReadShowedAsksTheSourceForNothing) {
+  for (int i = 0; i < 3000; ++i) write("file-with-a-longer-name-" + std::to_string(i), "");
+  DirStream dir = stream();
+  Collector begin(100);
+  ASSERT_TRUE(dir.read(0, begin).ok());
+  Collector back(70);  // what the kernel has made use of
+  Collector much(2000);
+  ASSERT_TRUE(dir.read(begin.next, back).ok());
+  ASSERT_TRUE(dir.read(begin.next, much).ok());
+  const off_t place = ::lseek(dir.fd(), 0, SEEK_CUR);
+  Collector one(1);
+  ASSERT_TRUE(dir.read(begin.next, one).ok());
+  EXPECT_EQ(::lseek(dir.fd(), 0, SEEK_CUR), place);
+  Collector again(2000);
+  ASSERT_TRUE(dir.read(begin.next, again).ok());
+  EXPECT_EQ(again.names, much.names);
+  Collector rest(1930);
+  ASSERT_TRUE(dir.read(back.next, rest).ok());
+  EXPECT_EQ(::lseek(dir.fd(), 0, SEEK_CUR), place);
+  rest.names.insert(back.names.begin(), back.names.end());
+  EXPECT_EQ(rest.names, much.names);
+  Collector end(10000);
+  ASSERT_TRUE(dir.read(much.next, end).ok());
+  EXPECT_EQ(100 + much.names.size() + end.names.size(), 3002U);
+}
+
+TEST_F(DirStreamTest, GoingBackFurtherReadsTheSourceAgain) {
+  for (int i = 0; i < 3000; ++i) write("file-with-a-longer-name-" + std::to_string(i), "");
+  DirStream dir = stream();
+  Collector begin(100);
+  ASSERT_TRUE(dir.read(0, begin).ok());
+  Collector first(2500);
+  ASSERT_TRUE(dir.read(begin.next, first).ok());
+  Collector second(100);
+  ASSERT_TRUE(dir.read(first.next, second).ok());
+  Collector again(2500);
+  ASSERT_TRUE(dir.read(begin.next, again).ok());
+  EXPECT_EQ(again.names, first.names);
+}
+
 TEST_F(DirStreamTest, AnErrorOfTheSourceIsPassedOn) {
   write("a", "");
   DirStream no_directory(UniqueFd(::open(at("a").c_str(), O_RDONLY | O_CLOEXEC)));
