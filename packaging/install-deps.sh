@@ -23,7 +23,8 @@ fail() { printf 'install-deps.sh: %s\n' "$*" >&2; exit 1; }
 (($# <= 1)) || fail "one set at most (build, demo, test or full)"
 [[ $prefix == /* ]] || fail "FLOCKFS_DEPS_PREFIX is not an absolute path: $prefix"
 
-packages=(g++ cmake make pkg-config libboost-program-options-dev libspdlog-dev libfmt-dev libcap-dev)
+packages=(g++ cmake make pkg-config libboost-program-options-dev libspdlog-dev libfmt-dev libcap-dev
+          nlohmann-json3-dev)
 demo=(tar procps util-linux mount python3)
 test=(libgtest-dev libgmock-dev clang clang-format clang-tidy libclang-rt-dev ninja-build git strace gdb rsync cpio zip
       gzip perl busybox-static attr acl libcap2-bin e2fsprogs xfsprogs btrfs-progs bindfs util-linux-extra
@@ -42,7 +43,7 @@ esac
 
 command -v apt-get >/dev/null ||
   fail "no apt-get here: install a C++20 compiler, CMake, libfuse3 >= $fuse_minimum, Boost.Program_options, spdlog," \
-       "and fmt with this system's own package manager, then run cmake as README.md says"
+       "fmt and nlohmann-json with this system's own package manager, then run cmake as README.md says"
 
 installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 

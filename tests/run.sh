@@ -91,7 +91,8 @@ def sanitized(name, slow, prefix, env):
     """The unit tests of a build, and the mount tests of its daemon."""
     env = {"FLOCKFS_TEST_SLOW": slow, **env}
     binaries = {"FLOCKFS_BIN": f"{builds}/{name}/bin/flockfs",
-                "MOUNT_FLOCKFS_BIN": f"{builds}/{name}/sbin/mount.flockfs"}
+                "MOUNT_FLOCKFS_BIN": f"{builds}/{name}/sbin/mount.flockfs",
+                "FLOCKFS_STATUS_BIN": f"{builds}/{name}/bin/flockfs-status"}
     # At CI's sizes: what sanitizers see comes of what is done, not of how often.
     common = {"slow": slow, "prefix": ["env", "-u", "FLOCKFS_TEST_FULL", *prefix]}
     return [

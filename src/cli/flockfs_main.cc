@@ -17,6 +17,7 @@
 #include "cli/help.h"
 #include "cli/paths.h"
 #include "mirror/mirror.h"
+#include "status/server.h"
 
 namespace flockfs {
 namespace {
@@ -47,8 +48,10 @@ void block_stop_signals() {
 ExitCode serve(const CommandLine& command, Startup startup) {
   block_stop_signals();
   if (Status opened = log_open(command.log); !opened.ok()) return startup.fail(kExitFailure, opened.error().message());
+  auto status_directory = StatusServer::open_directory();
   auto mirror = Mirror::mount(command.mirror);
   if (!mirror.ok()) return startup.fail(kExitFailure, mirror.error().message());
+  const auto status = StatusServer::serve(std::move(status_directory), **mirror);
   // Whoever started us has gone (^C, a timeout): nobody will use this mirror or unmount it, so stop in the usual way.
   if (!startup.ready()) (void)::kill(::getpid(), SIGTERM);
   const Status served = (*mirror)->serve();

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/blocking_pool.h"
@@ -32,6 +34,8 @@ class Hold {
   [[nodiscard]] bool valid() const { return engine_ != nullptr; }
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] LockMode mode() const { return mode_; }
+  // By which a LockSnapshot knows it.
+  [[nodiscard]] std::uint64_t id() const { return id_; }
   void reset();
 
   // The last descriptor of the client's open file description is closed; mappings of it may be left. Whether somebody
@@ -82,7 +86,7 @@ using WaitId = std::uint64_t;
 
 // Who stands in the way of a request.
 struct Blocker {
-  pid_t pid = 0;  // the process; 0: cannot be seen
+  pid_t pid = 0;  // the process; 0 or less: cannot be seen
   LockMode mode = LockMode::kShared;
   bool through_mirror = false;
 };
@@ -107,6 +111,29 @@ class LockWaiter {
   // Called once, like on_long_wait(), if the wait seems to be for processes that wait for this one, but one of them may
   // still go on.
   virtual void on_possible_deadlock(const std::vector<pid_t>& processes) = 0;
+  // The file as the log names it, for whoever looks at a LockSnapshot; called like on_long_wait(), however often.
+  [[nodiscard]] virtual std::string path() const { return {}; }
+};
+
+// One who waits, at the moment of a LockSnapshot.
+struct WaitingLock {
+  FileId file;
+  LockMode mode = LockMode::kShared;
+  pid_t process = 0;  // 0: cannot be seen
+  Duration waited{};
+  bool possible_deadlock = false;  // on_possible_deadlock() has been called
+  std::shared_ptr<LockWaiter> waiter;
+  // Those who have the lock in its way, the first LockSnapshot::kMostBlockers of them. If nobody has, the one before it
+  // in the queue.
+  std::vector<Blocker> blocked_by;
+};
+
+// Who holds and who waits. Taken in steps, so that each entry is right but all together are not one moment.
+struct LockSnapshot {
+  static constexpr std::size_t kMostBlockers = 32;
+
+  std::unordered_map<std::uint64_t, LockMode> held;  // what the kernel holds, by Hold::id()
+  std::vector<WaitingLock> waiting;                  // who has waited longest first
 };
 
 // What became of a client's flock(2).
@@ -175,6 +202,10 @@ class LockEngine {
   virtual void end() = 0;
 
   [[nodiscard]] virtual Stats stats() const = 0;
+
+  // For somebody who wants to see it all. Stalls nobody, however much that is, but reads /proc/locks if anybody waits:
+  // not for FUSE workers. Whoever lets go of the result may end waiters, so: under no mutex.
+  [[nodiscard]] virtual LockSnapshot snapshot() = 0;
 
  protected:
   LockEngine() = default;

@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::size_t kMostSpareRecords = 256;
 constexpr std::size_t kMostSpareHolders = 16;  // room kept in a spare record
+constexpr std::size_t kEmptyBuckets = 16;      // that cost as much as a record, in a walk
 
 }  // namespace
 
@@ -279,6 +280,19 @@ void LockTable::drop_if_idle(const FileId& file, TimePoint now) {
     return;
   }
   spare_.push_back(records_.extract(found));
+}
+
+bool LockTable::walk(Walk& walk, std::size_t most) const {
+  const std::size_t buckets = records_.bucket_count();
+  if (walk.buckets != buckets) walk = {0, buckets, std::move(walk.step)};  // all records have changed places
+  walk.step.clear();
+  const std::size_t last = std::min(buckets, walk.bucket + most * kEmptyBuckets);
+  for (; walk.bucket < last && walk.step.size() < most; ++walk.bucket) {
+    for (auto at = records_.begin(walk.bucket); at != records_.end(walk.bucket); ++at) {
+      walk.step.emplace_back(at->first, &at->second);
+    }
+  }
+  return walk.bucket < buckets || !walk.step.empty();
 }
 
 }  // namespace flockfs

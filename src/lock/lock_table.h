@@ -6,6 +6,7 @@
 #include <list>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -198,6 +199,16 @@ class LockTable {
   LockRecord& find_or_add(const FileId& file, TimePoint now);
   void drop_if_idle(const FileId& file, TimePoint now);
   [[nodiscard]] std::size_t size() const { return records_.size(); }
+
+  // A look at all records, in steps between which the table may change: what is there all the time is shown at least
+  // once, but some may be shown more than once.
+  struct Walk {
+    std::size_t bucket = 0;
+    std::size_t buckets = 0;
+    std::vector<std::pair<FileId, const LockRecord*>> step;  // what was shown last
+  };
+  // Shows the next ones, `most` or a few more; false if all have been shown.
+  bool walk(Walk& walk, std::size_t most) const;
 
   const FairnessTimes times{};
 

@@ -44,6 +44,7 @@ class WaitRoom final : public LockEngine {
   void stop_waits() override EXCLUDES(mutex_);
   void end() override EXCLUDES(mutex_);
   [[nodiscard]] Stats stats() const override EXCLUDES(mutex_);
+  [[nodiscard]] LockSnapshot snapshot() override EXCLUDES(mutex_);
 
   // Does everything whose time has come. Any thread.
   void tick() EXCLUDES(mutex_);
@@ -192,6 +193,19 @@ class WaitRoom final : public LockEngine {
 
   // wait_room_long.cc: who stands in the way.
   void tell_long_waits() EXCLUDES(mutex_);
+
+  // wait_room_snapshot.cc: all of it, for somebody to look at.
+  struct Seen {
+    FileId listed;
+    WaitingLock lock;
+    TimePoint since;
+    std::optional<Blocker> ahead;  // in the queue, and in the way
+  };
+  using AllSeen = std::unordered_map<WaitId, Seen>;
+  void look_at(const FileId& file, const LockRecord& record, LockSnapshot& to, AllSeen& waiting) const REQUIRES(mutex_);
+  void look_at_waits(const FileId& file, const LockRecord& record, AllSeen& waiting) const REQUIRES(mutex_);
+  [[nodiscard]] const Wait* client_wait(WaitId id) const REQUIRES(mutex_);
+  void add_those_outside(AllSeen& waiting) EXCLUDES(mutex_);
 
   // wait_room_fairness.cc: letting those outside pass.
   void note_use(const FileId& file, LockRecord& record, TimePoint now) REQUIRES(mutex_);

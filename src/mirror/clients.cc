@@ -163,13 +163,4 @@ mode_t umask_of(pid_t tid) {
   return umask & 0777;
 }
 
-std::string command_of(pid_t process) {
-  if (process <= 0) return {};
-  char path[48];
-  std::snprintf(path, sizeof path, "/proc/%d/comm", process);
-  std::string comm = read_proc(path);
-  if (!comm.empty() && comm.back() == '\n') comm.pop_back();
-  return comm;
-}
-
 }  // namespace flockfs

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "base/command_name.h"
+
 namespace flockfs {
 
 // The process of a thread that sent a request (the kernel gives the thread's id); 0 if it cannot be seen from here. To
@@ -15,9 +17,6 @@ namespace flockfs {
 
 // The umask of a thread; the usual one if that cannot be seen. Reads /proc/TID/status.
 [[nodiscard]] mode_t umask_of(pid_t tid);
-
-// The process's command name for the log; empty if it is gone.
-[[nodiscard]] std::string command_of(pid_t process);
 
 // The kind of system call that a thread, whose request is unanswered, is in. Reads /proc/TID/syscall.
 enum class Calling : std::uint8_t {

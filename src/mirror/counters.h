@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string_view>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -25,19 +26,23 @@ struct Counters {
 
   void wait_ended(Duration lasted) { waited_ns += static_cast<std::uint64_t>(lasted.count()); }
 
+  // Calls visit(name, number) for each of the decisions.
+  template <typename Visit>
+  void for_each(Visit visit) const {
+    visit("opens", opens.load());
+    visit("locked", locked.load());
+    visit("passed", passed.load());
+    visit("unlocked", unlocked.load());
+    visit("waited", waited.load());
+    visit("timeouts", timeouts.load());
+    visit("interrupted", interrupted.load());
+    visit("deadlocks", deadlocks.load());
+    visit("lapsed", lapsed.load());
+  }
+
   void add_to(LogLine& line) const {
-    const auto number = [&line](std::string_view key, const std::atomic<std::uint64_t>& value) {
-      line.number(key, static_cast<std::int64_t>(value.load()));
-    };
-    number("opens", opens);
-    number("locked", locked);
-    number("passed", passed);
-    number("unlocked", unlocked);
-    number("waited", waited);
-    number("timeouts", timeouts);
-    number("interrupted", interrupted);
-    number("deadlocks", deadlocks);
-    number("lapsed", lapsed);
+    for_each(
+        [&line](std::string_view key, std::uint64_t value) { line.number(key, static_cast<std::int64_t>(value)); });
   }
 };
 

@@ -47,6 +47,7 @@ class Flocks::Parked final : public LockWaiter {
     log_long_wait(subject_, waited, blockers);
   }
   void on_possible_deadlock(const std::vector<pid_t>& processes) override { log_deadlock(subject_, processes, false); }
+  [[nodiscard]] std::string path() const override { return subject_.core.inodes.path(subject_.inode); }
 
  private:
   static int error_of(const LockOutcome& outcome) {

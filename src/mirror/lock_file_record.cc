@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <utility>
 
 #include "lock/file_locker.h"
@@ -16,7 +15,6 @@
 namespace flockfs {
 namespace {
 
-constexpr const char* kName = "flockfs";
 // A record that is so long, and four times what is still there, is written anew.
 constexpr std::size_t kShortestWrittenAnew = std::size_t{64} * 1024;
 constexpr std::size_t kMostGrowth = 4;
@@ -26,25 +24,6 @@ constexpr std::size_t kMostLiveBytes = std::size_t{16} * 1024 * 1024;
 constexpr std::size_t kMostWritten = 3 * kMostLiveBytes;
 constexpr std::size_t kMostUnmerged = 4;
 constexpr int kMostNames = 100;
-
-// /run, or what the session manager gives a user in its place (XDG Base Directory Specification: absolute, the user's
-// own, nobody else's).
-Result<UniqueFd> open_runtime_directory() {
-  const bool root = ::geteuid() == 0;
-  const char* const mine = std::getenv("XDG_RUNTIME_DIR");
-  const std::string path = root ? "/run" : mine != nullptr ? mine : "";
-  if (path.empty() || path.front() != '/') {
-    return Error{ENOENT, "no directory for the record of lock files (set XDG_RUNTIME_DIR)"};
-  }
-  UniqueFd fd(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return errno_error("cannot open " + path);
-  struct stat st {};
-  if (::fstat(fd.get(), &st) != 0) return errno_error("cannot stat " + path);
-  if (st.st_uid != ::geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-    return Error{EPERM, path + ": others may write there"};
-  }
-  return fd;
-}
 
 Status write_whole(int fd, std::string_view text) {
   const ssize_t written = ::write(fd, text.data(), text.size());
@@ -68,19 +47,7 @@ std::optional<std::string> random_name() {
 }  // namespace
 
 Result<UniqueFd> open_record_directory(Missing missing) {
-  auto parent = open_runtime_directory();
-  if (!parent) return parent.error();
-  if (missing == Missing::kMake && ::mkdirat(parent->get(), kName, 0700) != 0 && errno != EEXIST) {
-    return errno_error("cannot make the directory flockfs for the record of lock files");
-  }
-  UniqueFd fd(::openat(parent->get(), kName, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  struct stat st {};
-  if (!fd || ::fstat(fd.get(), &st) != 0) return errno_error("cannot open the directory of the record of lock files");
-  if (st.st_uid != ::geteuid()) return Error{EPERM, "the directory of the record of lock files is somebody else's"};
-  if ((st.st_mode & 077) != 0 && ::fchmod(fd.get(), 0700) != 0) {
-    return errno_error("cannot close the directory of the record of lock files to others");
-  }
-  return fd;
+  return open_runtime_directory(missing, "the record of lock files");
 }
 
 Result<std::unique_ptr<LockFileRecord>> LockFileRecord::create(const std::string& source) {

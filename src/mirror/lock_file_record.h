@@ -9,14 +9,13 @@
 
 #include "base/mutex.h"
 #include "base/result.h"
+#include "base/runtime_directory.h"
 #include "base/unique_fd.h"
 #include "mirror/lock_file_text.h"
 
 namespace flockfs {
 
-// Where records are kept: /run/flockfs, for an ordinary user $XDG_RUNTIME_DIR/flockfs. A directory of this user that
-// nobody else may enter; no symlink is followed to it.
-enum class Missing { kMake, kLeave };
+// Where records are kept (open_runtime_directory).
 [[nodiscard]] Result<UniqueFd> open_record_directory(Missing missing);
 
 // Names of records begin so; the rest is random.

@@ -233,6 +233,19 @@ void LockFileWaits::interrupt(Id id) {
   if (entry->second->arranged) schedule(entry->second);
 }
 
+std::vector<LockFileWaits::Waiting> LockFileWaits::waiting() const {
+  std::vector<WaitPtr> all;
+  {
+    MutexLock lock(mutex_);
+    all.reserve(waits_.size());
+    for (const auto& [id, wait] : waits_) all.push_back(wait);
+  }
+  std::vector<Waiting> result;
+  result.reserve(all.size());
+  for (const WaitPtr& wait : all) result.push_back({wait->wanted.path, wait->wanted.process, wait->wanted.since});
+  return result;
+}
+
 void LockFileWaits::stop() {
   std::vector<WaitPtr> waits;
   {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -38,6 +39,14 @@ class LockFileWaits {
     std::optional<TimePoint> deadline;  // none: for ever
     TimePoint long_at;                  // when on_long is called, once
     LockFileBackoff backoff;            // as far as earlier waits of this open have come
+    std::string path;                   // of the lock file, and who waits for it since when: for waiting()
+    pid_t process = 0;
+    TimePoint since;
+  };
+  struct Waiting {
+    std::string path;
+    pid_t process = 0;
+    TimePoint since;
   };
   using Id = std::uint64_t;
   using Done = std::function<void(End, LockFileBackoff)>;
@@ -58,6 +67,9 @@ class LockFileWaits {
 
   // The kernel sent INTERRUPT. Never waits; may be called under a mutex of the caller.
   void interrupt(Id id) EXCLUDES(mutex_);
+
+  // All who wait, for somebody to look at.
+  [[nodiscard]] std::vector<Waiting> waiting() const EXCLUDES(mutex_);
 
   // Ends all with kStopped, now and from now on.
   void stop() EXCLUDES(mutex_);
@@ -84,7 +96,7 @@ class LockFileWaits {
   SignalProbe& probe_;
   const LockFiles& files_;
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   CondVar changed_;
   std::unordered_map<Id, WaitPtr> waits_ GUARDED_BY(mutex_);
   std::set<std::pair<TimePoint, Id>> due_ GUARDED_BY(mutex_);

@@ -24,6 +24,7 @@
 #include "mirror/lock_file_waits.h"
 #include "mirror/lock_files.h"
 #include "mirror/lock_probe.h"
+#include "mirror/look_around.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/process_files.h"
 #include "mirror/record_locks.h"
@@ -68,6 +69,8 @@ class MountedMirror final : public Mirror {
 
   Status start();
   Status serve() override;
+  dev_t device() const override { return core_.device; }
+  MirrorState state() override;
 
  private:
   void end_waits();
@@ -79,6 +82,7 @@ class MountedMirror final : public Mirror {
   std::unique_ptr<LockEngine> make_engine(FileLocker& locker);
 
   SteadyClock clock_;
+  const TimePoint started_ = clock_.now();
   LockSupport lock_support_;
   ProcSignalProbe signals_;
   ProcForeignLocks foreign_;
@@ -234,6 +238,23 @@ Status MountedMirror::serve() {
   core_.counters.add_to(line);
   log_write(LogLevel::kWarning, line);
   return {};
+}
+
+MirrorState MountedMirror::state() {
+  MirrorState state;
+  state.source = core_.config.source;
+  state.mountpoint = core_.config.mountpoint;
+  state.passthrough = core_.backing.enabled();
+  state.up = clock_.now() - started_;
+  state.hold_warn = core_.config.hold_warn;
+  const auto adder = [](auto& to) {
+    return [&to](std::string_view name, std::uint64_t n) { to.emplace_back(name, n); };
+  };
+  core_.counters.for_each(adder(state.counters));
+  core_.counters.requests.for_each(adder(state.requests));
+  state.waited = std::chrono::nanoseconds(core_.counters.waited_ns.load());
+  look_around(core_, *locks_, flock_engine_.get(), state);
+  return state;
 }
 
 void MountedMirror::end_waits() {

@@ -6,10 +6,11 @@
 
 #include "base/result.h"
 #include "mirror/mirror_config.h"
+#include "mirror/mirror_state.h"
 
 namespace flockfs {
 
-// One mounted mirror. Used by one thread (main), which calls mount(), then serve(), then lets it go.
+// One mounted mirror. Used by one thread (main), which calls mount(), then serve(), then lets it go; but for state().
 class Mirror {
  public:
   // Opens the source, mounts, answers the kernel's INIT and starts the threads: when it returns, the mirror is usable.
@@ -22,6 +23,13 @@ class Mirror {
   // Serves until the mirror is unmounted (by whatever way) or a SIGTERM, SIGINT or SIGHUP has stopped it: waits end,
   // the mount is detached, open files are served for config.stop_timeout, then the connection ends.
   virtual Status serve() = 0;
+
+  // Under which stat(2) and mountinfo show the mounted mirror.
+  [[nodiscard]] virtual dev_t device() const = 0;
+
+  // What it is doing. Any thread, from mount() until the mirror is let go, but one at a time and under no mutex; stalls
+  // nobody, and may take some 10 ms itself.
+  [[nodiscard]] virtual MirrorState state() = 0;
 };
 
 }  // namespace flockfs

@@ -43,7 +43,7 @@ struct OpenFile {
   std::int64_t opened_at_ns = boot_time_ns();  // for telling the opener from a later process of its number
 
   // flock(2) of the client where the open's own lock is none that it could convert (Flocks).
-  Mutex flock_mutex;
+  mutable Mutex flock_mutex;
   Hold flocked GUARDED_BY(flock_mutex);
 
   std::atomic<bool> warned{false};         // "held" has been logged

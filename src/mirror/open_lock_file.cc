@@ -53,6 +53,9 @@ void OpenPipeline::wait_for_lock_file(Task task, std::vector<Inode::Name> names,
   wanted.deadline = deadline_of(task);
   wanted.long_at = task.started + kLongWait > begun ? task.started + kLongWait : TimePoint::max();
   wanted.backoff = task.backoff;
+  wanted.path = path;
+  wanted.process = task.process;
+  wanted.since = task.started;
   const InodePtr inode = task.inode;
   auto shared = std::make_shared<Task>(std::move(task));
   const auto arrange = [shared](LockFileWaits::Id id) {

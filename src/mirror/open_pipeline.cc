@@ -63,6 +63,7 @@ class OpenPipeline::Parked final : public LockWaiter {
   }
 
   void on_possible_deadlock(const std::vector<pid_t>& processes) override { log_deadlock(subject_, processes, false); }
+  [[nodiscard]] std::string path() const override { return subject_.core.inodes.path(subject_.inode); }
 
  private:
   OpenPipeline& pipeline_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -52,6 +53,20 @@ class Registry {
       if (wanted(*item)) picked.push_back(item);
     }
     return picked;
+  }
+
+  // Calls visit(item) under the mutex for the next `most`, oldest first, whose numbers are greater than `after`, which
+  // becomes that of the last one; false if there were none.
+  template <typename Visit>
+  bool visit_next(std::uint64_t& after, std::size_t most, Visit visit) const {
+    MutexLock lock(mutex_);
+    auto next = items_.upper_bound(after);
+    const bool any = next != items_.end();
+    for (; next != items_.end() && most > 0; ++next, --most) {
+      after = next->first;
+      visit(std::as_const(*next->second));
+    }
+    return any;
   }
 
   // Takes all out, oldest first.

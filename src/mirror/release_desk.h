@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -62,6 +63,15 @@ class ReleaseDesk {
 
   // Whether a file of this inode is kept for its mappings.
   [[nodiscard]] bool keeps(const Inode& inode) const;
+
+  // Calls visit(file) under the mutex for those that are kept for their mappings, but the ones that are just looked at.
+  template <typename Visit>
+  void visit_kept(Visit visit) const {
+    MutexLock lock(mutex_);
+    for (const Kept& kept : queue_) {
+      if (kept.looked) visit(std::as_const(*kept.file));
+    }
+  }
 
   // Files kept for their mappings or not looked at yet.
   [[nodiscard]] std::size_t kept() const { return kept_; }

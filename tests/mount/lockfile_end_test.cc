@@ -46,13 +46,13 @@ class LockFileEndTest : public PassthroughTest {
     EXPECT_TRUE(eventually([&] { return mirror().unmount() == 0; }));
     unmount();
     ASSERT_TRUE(exists(source("f.lock")) && exists(source("d/g.lock")));
-    ASSERT_EQ(list_dir(kRecords).size(), 1u);
+    ASSERT_EQ(lock_file_records().size(), 1u);
   }
   void start_and_stop(std::vector<std::string> options = {"lock=flock+lockfile"}) {
     mount({.options = std::move(options)});
     unmount();
   }
-  [[nodiscard]] std::string record() const { return kRecords + "/" + list_dir(kRecords).at(0); }
+  [[nodiscard]] std::string record() const { return kRecords + "/" + lock_file_records().at(0); }
 };
 INSTANTIATE_TEST_SUITE_P(Mount, LockFileEndTest, BothPassthroughs(), passthrough_name);
 
@@ -128,7 +128,7 @@ TEST_P(LockFileEndTest, WhatBelongsToALivingMirrorStays) {
   {
     MountedMirror other(source(), folder("mnt2"), folder("scratch2"), {.options = {"lock=flock+lockfile"}});
     EXPECT_TRUE(exists(source("f.lock")));
-    EXPECT_EQ(list_dir(kRecords).size(), 2u);
+    EXPECT_EQ(lock_file_records().size(), 2u);
     other.stop();
   }
   EXPECT_TRUE(exists(source("f.lock")));
@@ -141,7 +141,7 @@ TEST_P(LockFileEndTest, AnotherSourcesLeftoversAreItsOwn) {
   MountedMirror other(folder("source2"), folder("mnt2"), folder("scratch2"), {.options = {"lock=flock+lockfile"}});
   other.stop();
   EXPECT_TRUE(exists(source("f.lock")));
-  EXPECT_EQ(list_dir(kRecords).size(), 1u);
+  EXPECT_EQ(lock_file_records().size(), 1u);
   start_and_stop();
   EXPECT_FALSE(exists(source("f.lock")));
 }
@@ -199,7 +199,7 @@ TEST_P(LockFileEndTest, RecordIsWrittenAnewBeforeItGrowsTooLong) {
         for (int round = 0; round < 4000; ++round) ASSERT_EQ(open_error(mnt("f"), O_WRONLY), 0);
       },
       kPatience * 10));
-  EXPECT_TRUE(eventually([&] { return list_dir(kRecords).size() == 1; }));
+  EXPECT_TRUE(eventually([&] { return lock_file_records().size() == 1; }));
   EXPECT_NE(record(), first);
   EXPECT_LT(stat_of(record()).st_size, 100'000);
   ::kill(mirror().daemon(), SIGKILL);

@@ -19,6 +19,12 @@ void cover_record_directory() {
   }
 }
 
+std::vector<std::string> lock_file_records() {
+  std::vector<std::string> names = list_dir("/run/flockfs");
+  std::erase_if(names, [](const std::string& name) { return !name.starts_with("lockfiles."); });
+  return names;
+}
+
 ::testing::AssertionResult goes_away(const std::string& path) {
   if (eventually([&] { return !exists(path); })) return ::testing::AssertionSuccess();
   return ::testing::AssertionFailure() << path << " is still there";

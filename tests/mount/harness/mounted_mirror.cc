@@ -94,6 +94,7 @@ std::ostream& operator<<(std::ostream& out, Passthrough passthrough) {
 
 std::string flockfs_program() { return program_from("FLOCKFS_BIN", BUILT_FLOCKFS); }
 std::string mount_helper_program() { return program_from("MOUNT_FLOCKFS_BIN", BUILT_MOUNT_FLOCKFS); }
+std::string status_program() { return program_from("FLOCKFS_STATUS_BIN", BUILT_FLOCKFS_STATUS); }
 std::string build_directory() { return BUILD_DIRECTORY; }
 
 std::vector<std::string> sanitizer_environment(const std::string& scratch) {

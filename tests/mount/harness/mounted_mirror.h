@@ -27,6 +27,7 @@
 //   source_lock.h     the locks of a source file as others see them; ForeignLock, which the test itself holds
 //   record_lock.h     the same for record locks (fcntl)
 //   log_reader.h      the daemon's log while it is being written
+//   status.h          what flockfs-status shows of a mirror
 //   lockfile.h        what tests of lock files need
 //   sections.h        who is inside which critical section, as the processes themselves see it
 //   lockless_fs.h     a file system without locks
@@ -38,8 +39,9 @@
 //   guardian.h        the process that cleans up when a test hangs or dies
 //   mounted_mirror.h  a running daemon and its mount (this file)
 //   mirror_test.h     the fixtures
-// The programs under test come from $FLOCKFS_BIN and $MOUNT_FLOCKFS_BIN, or else from the build. Every test process
-// runs in a mount namespace of its own, so tests see nothing of each other's mounts. Needs root and /dev/fuse.
+// The programs under test come from $FLOCKFS_BIN, $MOUNT_FLOCKFS_BIN and $FLOCKFS_STATUS_BIN, or else from the build.
+// Every test process runs in a mount namespace of its own, so tests see nothing of each other's mounts. Needs root and
+// /dev/fuse.
 
 namespace flockfs::test {
 
@@ -48,6 +50,7 @@ std::ostream& operator<<(std::ostream& out, Passthrough passthrough);
 
 [[nodiscard]] std::string flockfs_program();
 [[nodiscard]] std::string mount_helper_program();
+[[nodiscard]] std::string status_program();
 // Where this test was built, with all programs.
 [[nodiscard]] std::string build_directory();
 
