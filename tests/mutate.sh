@@ -144,6 +144,48 @@ MUTANTS = {
         "(O_SYNC | O_DSYNC | O_NOATIME | O_TRUNC)",
         {"mount_tests": "*TruncateOnOpenTest*"},
     ),
+    "uncover-the-source": (
+        "src/mirror/mirror.cc",
+        "if (mount_point_ && !core_.config.covers_source) detach",
+        "if (mount_point_) detach",
+        {"run_tests": "*WhoeverIsLeftBehind*"},
+    ),
+    "stay-in-the-plain-source": (
+        "src/run/place.cc",
+        "if (Status gone = go_to(directory_); !gone) return gone;\n  if (device_of(\".\") != mirror->device) {",
+        "if (device_of(\".\") == 0) {",
+        {"run_tests": "*WorkingDirectory*"},
+    ),
+    "outlive-the-runner": (
+        "src/run/mirror_process.cc",
+        "(void)::prctl(PR_SET_PDEATHSIG, death_signal(config));",
+        "(void)death_signal(config);",
+        {"run_tests": "*DieWithTheRunner*"},
+    ),
+    "hand-on-twice": (
+        "src/run/command.cc",
+        "if (!witness_.saw(signal)) (void)",
+        "(void)",
+        {"run_tests": "*SignalsToTheWholeGroup*"},
+    ),
+    "inherit-whatever-it-is": (
+        "src/run/caller_state.cc",
+        "if (fd > STDERR_FILENO) {\n      return",
+        "if (fd > 1000) {\n      return",
+        {"run_tests": "*DescriptorsPastTheMirror*"},
+    ),
+    "keep-signals-blocked": (
+        "src/run/caller_state.cc",
+        "::sigprocmask(SIG_SETMASK, &mask_, nullptr);",
+        "",
+        {"run_tests": "*CommandFindsEverything*"},
+    ),
+    "miss-what-was-refused": (
+        "src/mirror/open_tries.cc",
+        "  ++core_.counters.refused;\n  request.error(error);",
+        "  request.error(error);",
+        {"run_tests": "*FailIfUnlocked*"},
+    ),
 }
 
 

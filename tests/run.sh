@@ -91,6 +91,7 @@ def sanitized(name, slow, prefix, env):
     """The unit tests of a build, and the mount tests of its daemon."""
     env = {"FLOCKFS_TEST_SLOW": slow, **env}
     binaries = {"FLOCKFS_BIN": f"{builds}/{name}/bin/flockfs",
+                "FLOCKFS_RUN_BIN": f"{builds}/{name}/bin/flockfs-run",
                 "MOUNT_FLOCKFS_BIN": f"{builds}/{name}/sbin/mount.flockfs",
                 "FLOCKFS_STATUS_BIN": f"{builds}/{name}/bin/flockfs-status"}
     # At CI's sizes: what sanitizers see comes of what is done, not of how often.
@@ -98,7 +99,7 @@ def sanitized(name, slow, prefix, env):
     return [
         {"name": name, "dir": f"{builds}/{name}", "target": ours.split(), "kinds": ["unit"], "env": env, **common},
         {"name": f"{name}-daemon", "dir": f"{builds}/gcc", "target": [],
-         "kinds": ["mount", "tools"] if full else ["mount"],
+         "kinds": ["mount", "run", "tools"] if full else ["mount", "run"],
          **({} if full else {"leave_out": r"/Passthrough( |$)"}),
          "env": {**env, **binaries}, "reports": f"{reports}/{name}", "after": name, **common},
     ]
@@ -106,7 +107,7 @@ def sanitized(name, slow, prefix, env):
 
 json.dump({
     "builds": [
-        {"name": "gcc", "dir": f"{builds}/gcc", "target": ["all"], "kinds": ["unit", "mount", "tools"]},
+        {"name": "gcc", "dir": f"{builds}/gcc", "target": ["all"], "kinds": ["unit", "mount", "run", "tools"]},
         *sanitized("asan", 3, [], {"ASAN_OPTIONS": asan, "UBSAN_OPTIONS": ubsan}),
         *sanitized("tsan", 5, no_aslr, {"TSAN_OPTIONS": tsan}),
     ],

@@ -29,7 +29,7 @@ Status set_duration(std::string_view value, milliseconds& out) {
   return {};
 }
 
-Status set_seconds(std::string_view value, std::chrono::duration<double>& out) {
+Status set_seconds(std::string_view value, std::optional<std::chrono::duration<double>>& out) {
   const auto parsed = parse_seconds(value);
   if (!parsed.ok()) return parsed.error();
   out = *parsed;
@@ -122,6 +122,7 @@ Status set_log_file(std::string_view value, CommandLine& out) {
   return set_path(value, out.log.file);
 }
 
+constexpr auto kRun = OptionGroup::kRun;
 constexpr auto kLocking = OptionGroup::kLocking;
 constexpr auto kMirror = OptionGroup::kMirror;
 constexpr auto kDaemon = OptionGroup::kDaemon;
@@ -131,8 +132,22 @@ constexpr auto kCommandLineOnly = Spelling::kCommandLineOnly;
 constexpr auto kLastWins = Repeat::kLastWins;
 constexpr auto kAdds = Repeat::kAdds;
 
-// name, letter, argument, default, help, group, spelling, repeat, apply
+// name, letter, argument, default, help, group, spelling, repeat, apply, takers, default of flockfs-run
 constexpr std::array kOptions{
+    OptionSpec{"quiet", 'q', "", "", "no live line, no summary at the end", kRun, kEverywhere, kLastWins,
+               [](std::string_view /*value*/, CommandLine& out) -> Status {
+                 out.quiet = true;
+                 return {};
+               },
+               Takers::kRunOnly},
+    OptionSpec{"fail_if_unlocked", 0, "", "", "exit with 75 if a file was refused or opened without a lock", kRun,
+               kEverywhere, kLastWins,
+               [](std::string_view /*value*/, CommandLine& out) -> Status {
+                 out.fail_if_unlocked = true;
+                 return {};
+               },
+               Takers::kRunOnly},
+
     OptionSpec{"prefix", 0, "PATH", "all", "lock only PATH and below", kLocking, kEverywhere, kAdds,
                [](std::string_view value, CommandLine& out) { return add_path(value, out.mirror.prefixes); }},
     OptionSpec{"exclude", 0, "PATH", "none", "do not lock PATH and below", kLocking, kEverywhere, kAdds,
@@ -165,12 +180,14 @@ constexpr std::array kOptions{
                [](std::string_view /*value*/, CommandLine& out) -> Status {
                  out.mirror.mount_flags |= MS_RDONLY;
                  return {};
-               }},
+               },
+               Takers::kBoth, "on"},
     OptionSpec{"rw", 0, "", "on", "not read-only", kMirror, kEverywhere, kLastWins,
                [](std::string_view /*value*/, CommandLine& out) -> Status {
                  out.mirror.mount_flags &= ~static_cast<unsigned long>(MS_RDONLY);
                  return {};
-               }},
+               },
+               Takers::kBoth, "off"},
     OptionSpec{"noatime", 0, "", "off", "reading moves no access times of the source", kMirror, kEverywhere, kLastWins,
                [](std::string_view /*value*/, CommandLine& out) -> Status {
                  out.mirror.mount_flags |= MS_NOATIME;
@@ -195,9 +212,11 @@ constexpr std::array kOptions{
     OptionSpec{"passthrough", 0, "auto|off", "auto", "kernel I/O passthrough, where it can be had", kMirror,
                kEverywhere, kLastWins, set_passthrough},
     OptionSpec{"attr_timeout", 0, "SEC", "1", "how long the kernel keeps attributes", kMirror, kEverywhere, kLastWins,
-               [](std::string_view value, CommandLine& out) { return set_seconds(value, out.mirror.attr_timeout); }},
+               [](std::string_view value, CommandLine& out) { return set_seconds(value, out.attr_timeout); },
+               Takers::kBoth, "3600, with rw 1"},
     OptionSpec{"entry_timeout", 0, "SEC", "1", "how long the kernel keeps names", kMirror, kEverywhere, kLastWins,
-               [](std::string_view value, CommandLine& out) { return set_seconds(value, out.mirror.entry_timeout); }},
+               [](std::string_view value, CommandLine& out) { return set_seconds(value, out.entry_timeout); },
+               Takers::kBoth, "3600, with rw 1"},
     OptionSpec{"threads", 0, "N", "by CPUs", "threads that serve requests, 1 to 256", kMirror, kEverywhere, kLastWins,
                set_threads},
 
@@ -205,17 +224,19 @@ constexpr std::array kOptions{
                [](std::string_view /*value*/, CommandLine& out) -> Status {
                  out.foreground = true;
                  return {};
-               }},
+               },
+               Takers::kFlockfsOnly},
     OptionSpec{"stop_timeout", 0, "TIME", "10s", "how long open files are served after SIGTERM", kDaemon, kEverywhere,
                kLastWins,
-               [](std::string_view value, CommandLine& out) { return set_duration(value, out.mirror.stop_timeout); }},
+               [](std::string_view value, CommandLine& out) { return set_duration(value, out.mirror.stop_timeout); },
+               Takers::kFlockfsOnly},
     OptionSpec{"log_file", 0, "PATH", "syslog, or stderr with -f", "append the log to PATH", kDaemon, kEverywhere,
-               kLastWins, set_log_file},
+               kLastWins, set_log_file, Takers::kBoth, "syslog, or stderr with -d"},
     OptionSpec{"log_level", 0, "LEVEL", "info", "error, warning, info or debug", kDaemon, kEverywhere, kLastWins,
                set_log_level},
     OptionSpec{"debug", 0, "", "", "log every decision, as log_level=debug", kDaemon, kEverywhere, kLastWins,
                [](std::string_view /*value*/, CommandLine& out) { return set_log_level("debug", out); }},
-    OptionSpec{"", 'd', "", "", "the same, and stay in the foreground", kDaemon, kCommandLineOnly, kLastWins,
+    OptionSpec{"", 'd', "", "", "the same, and to stderr, in the foreground", kDaemon, kCommandLineOnly, kLastWins,
                [](std::string_view /*value*/, CommandLine& out) {
                  out.foreground = true;
                  return set_log_level("debug", out);
@@ -246,16 +267,18 @@ std::string OptionSpec::display_name() const { return name.empty() ? std::string
 
 std::span<const OptionSpec> option_table() { return kOptions; }
 
-const OptionSpec* find_option(std::string_view name) {
+const OptionSpec* find_option(std::string_view name, Program program) {
   if (name.empty()) return nullptr;
-  const auto* const found =
-      std::ranges::find_if(kOptions, [&](const OptionSpec& option) { return same_name(option.name, name); });
+  const auto* const found = std::ranges::find_if(
+      kOptions, [&](const OptionSpec& option) { return option.is_for(program) && same_name(option.name, name); });
   return found == kOptions.end() ? nullptr : found;
 }
 
-const OptionSpec* find_option(char letter) {
-  const auto* const found = std::ranges::find(kOptions, letter, &OptionSpec::letter);
-  return letter == '\0' || found == kOptions.end() ? nullptr : found;
+const OptionSpec* find_option(char letter, Program program) {
+  if (letter == '\0') return nullptr;
+  const auto* const found = std::ranges::find_if(
+      kOptions, [&](const OptionSpec& option) { return option.is_for(program) && option.letter == letter; });
+  return found == kOptions.end() ? nullptr : found;
 }
 
 bool is_listed_option_known(std::string_view name) {

@@ -22,6 +22,8 @@ struct Free {
 // What helps with an error of the mount point's path.
 std::string hint_for(int code) { return code == ENOTCONN ? " (a mount that died? unmount it first)" : ""; }
 
+}  // namespace
+
 Status make_canonical_directory(std::string_view role, std::string& path) {
   const std::string named = std::string(role) + " '" + path + "'";
   const std::unique_ptr<char, Free> resolved(::realpath(path.c_str(), nullptr));
@@ -36,14 +38,15 @@ Status make_canonical_directory(std::string_view role, std::string& path) {
   return {};
 }
 
-// `path` with the symlinks of its existing part resolved.
-Result<std::string> make_canonical(const fs::path& path) {
+Result<std::string> make_canonical(const std::filesystem::path& path) {
   std::error_code code;
   std::string resolved = fs::weakly_canonical(path, code).string();
   if (code) return Error{code.value(), "'" + path.string() + "'"};
   while (resolved.size() > 1 && resolved.ends_with('/')) resolved.pop_back();
   return resolved;
 }
+
+namespace {
 
 Error option_error(std::string_view option, const std::string& message) {
   return Error{0, "option '" + std::string(option) + "': " + message};
@@ -90,12 +93,6 @@ Status resolve_option_paths(CommandLine& command) {
   if (Status done = resolve_below_source("exclude", mirror.source, mirror.excludes); !done.ok()) return done;
   if (command.log.target != LogTarget::kFile) return {};
   return resolve_log_file(mirror.mountpoint, command.log.file);
-}
-
-bool is_at_or_below(std::string_view path, std::string_view directory) {
-  if (directory == "/") return path.starts_with('/');
-  if (!path.starts_with(directory)) return false;
-  return path.size() == directory.size() || path[directory.size()] == '/';
 }
 
 }  // namespace flockfs

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <filesystem>
+#include <string>
 #include <string_view>
 
+#include "base/path.h"
 #include "base/result.h"
 #include "cli/command_line.h"
 
@@ -15,7 +18,10 @@ Status resolve_operands(CommandLine& command);
 // REQUIRES: resolve_operands() has succeeded, and the working directory is still the caller's.
 Status resolve_option_paths(CommandLine& command);
 
-// Whether `path` is `directory` or below it, by whole components. Both are canonical.
-bool is_at_or_below(std::string_view path, std::string_view directory);
+// Makes one path canonical; it must be a directory. `role` is what a message calls it.
+Status make_canonical_directory(std::string_view role, std::string& path);
+
+// `path` with the symlinks of its existing part resolved.
+Result<std::string> make_canonical(const std::filesystem::path& path);
 
 }  // namespace flockfs

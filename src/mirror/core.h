@@ -25,6 +25,7 @@ class HolderProbe;
 class LockFileWaits;
 class LockSupport;
 class SignalProbe;
+class WaitWatcher;
 class OpenPipeline;
 class RecordLocks;
 class ReleaseDesk;
@@ -46,13 +47,15 @@ struct AttributeOpen {
 // What the handlers of one mirror share. The pointers are set before the first request but INIT and constant then; each
 // part is thread-safe by itself.
 struct Core {
-  Core(MirrorConfig config_in, std::unique_ptr<Source> source_in)
+  // `shared`: where to count; null: nobody else looks. Outlives this.
+  Core(MirrorConfig config_in, std::unique_ptr<Source> source_in, Counters* shared = nullptr)
       : config(std::move(config_in)),
         source(std::move(source_in)),
         inodes(*source, kept_descriptors(*source)),
         filter(config.source, config.prefixes, config.excludes),
         backing(config.passthrough, config.read_only),
-        slots(descriptors_for_opens(*source), source->root_mount().reopens ? 1 : 2) {}
+        slots(descriptors_for_opens(*source), source->root_mount().reopens ? 1 : 2),
+        counters(shared != nullptr ? *shared : own_counters) {}
 
   const MirrorConfig config;
   const std::unique_ptr<Source> source;
@@ -77,7 +80,10 @@ struct Core {
   LockFiles* lock_files = nullptr;  // null: writers take no lock files
   LockFileWaits* lock_file_waits = nullptr;
   dev_t device = 0;  // the mounted mirror's
-  Counters counters;
+  Counters own_counters;
+  Counters& counters;
+  WaitWatcher* watcher = nullptr;  // null: nobody watches
+  std::atomic<std::uint64_t> watched_waits{0};
 
   std::atomic<bool> stopping{false};  // no new wait begins
 

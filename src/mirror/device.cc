@@ -18,7 +18,9 @@ bool look_at(const std::string& path, MountPoint& there) {
   constexpr unsigned kMountIdUnique = 0x4000;  // STATX_MNT_ID_UNIQUE
   struct statx info {};
   constexpr int kFlags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
-  if (::statx(AT_FDCWD, path.c_str(), kFlags, STATX_MNT_ID | kMountIdUnique, &info) != 0) return false;
+  // The root directory is what it was before something was mounted over it; its ".." is what is there now.
+  const char* const there_now = path == "/" ? "/.." : path.c_str();
+  if (::statx(AT_FDCWD, there_now, kFlags, STATX_MNT_ID | kMountIdUnique, &info) != 0) return false;
   there.dev = makedev(info.stx_dev_major, info.stx_dev_minor);
   there.id = info.stx_mnt_id;
   return true;

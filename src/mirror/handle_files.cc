@@ -35,7 +35,7 @@ void tmpfile(fuse_req_t native, fuse_ino_t parent, mode_t mode, fuse_file_info* 
 }
 
 void read(fuse_req_t native, fuse_ino_t /*node*/, std::size_t size, off_t offset, fuse_file_info* info) {
-  with_file(native, info, [&](Core&, Request& request, OpenFile& file) {
+  with_file(native, info, [&](Core& core, Request& request, OpenFile& file) {
     thread_local std::vector<char> bytes;
     size = std::min(size, kMostBytes);
     if (bytes.size() < size) bytes.resize(size);
@@ -44,6 +44,7 @@ void read(fuse_req_t native, fuse_ino_t /*node*/, std::size_t size, off_t offset
       request.error(errno);
       return;
     }
+    core.counters.bytes.fetch_add(static_cast<std::uint64_t>(got), std::memory_order_relaxed);
     request.buffer(bytes.data(), static_cast<std::size_t>(got));
   });
 }
@@ -52,7 +53,7 @@ void read(fuse_req_t native, fuse_ino_t /*node*/, std::size_t size, off_t offset
 // the file system keeps for root. Pages that the kernel writes back have no client; they are the daemon's.
 void write(fuse_req_t native, fuse_ino_t /*node*/, const char* bytes, std::size_t size, off_t offset,
            fuse_file_info* info) {
-  with_file(native, info, [&](Core&, Request& request, OpenFile& file) {
+  with_file(native, info, [&](Core& core, Request& request, OpenFile& file) {
     ssize_t written = 0;
     int error = 0;
     {
@@ -66,6 +67,7 @@ void write(fuse_req_t native, fuse_ino_t /*node*/, const char* bytes, std::size_
     if (written < 0) {
       request.error(error);
     } else {
+      core.counters.bytes.fetch_add(static_cast<std::uint64_t>(written), std::memory_order_relaxed);
       request.written(static_cast<std::size_t>(written));
     }
   });

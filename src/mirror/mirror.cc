@@ -63,14 +63,19 @@ void use_own_signals() {
 
 class MountedMirror final : public Mirror {
  public:
-  MountedMirror(const MirrorConfig& config, std::unique_ptr<Source> source)
-      : lock_support_(config.lock, config.source), core_(config, std::move(source)), slow_(pool_, signals_) {}
+  MountedMirror(const MirrorConfig& config, MirrorHost host)
+      : lock_support_(config.lock, config.source),
+        core_(config, std::move(host.source), host.counters),
+        slow_(pool_, signals_) {
+    core_.watcher = host.watcher;
+  }
   ~MountedMirror() override;
 
   Status start();
   Status serve() override;
   dev_t device() const override { return core_.device; }
   MirrorState state() override;
+  bool passes_through() const override { return core_.backing.enabled(); }
 
  private:
   void end_waits();
@@ -106,6 +111,7 @@ class MountedMirror final : public Mirror {
   UniqueFd stop_signals_;
   UniqueFd mountinfo_;
   std::optional<MountPoint> mount_point_;
+  const pid_t parent_ = ::getppid();
   bool waits_ended_ = false;
   std::optional<TimePoint> stop_at_;
 };
@@ -225,6 +231,10 @@ Status MountedMirror::serve() {
     if ((events[1].revents & POLLIN) != 0) {
       signalfd_siginfo info{};
       if (::read(stop_signals_.get(), &info, sizeof info) != sizeof info) continue;
+      // Whoever stops a service or a whole process group means COMMAND, which may still have to use the mirror.
+      if (core_.config.covers_source && ::getppid() == parent_ && info.ssi_pid != static_cast<std::uint32_t>(parent_)) {
+        continue;
+      }
       if (stop_at_) break;  // asked twice: at once
       begin_stop(info.ssi_signo == SIGINT ? "SIGINT" : info.ssi_signo == SIGHUP ? "SIGHUP" : "SIGTERM");
     }
@@ -236,7 +246,8 @@ Status MountedMirror::serve() {
       .number("open_files", static_cast<std::int64_t>(core_.files.size()))
       .number("mapped_files", static_cast<std::int64_t>(releases_->kept()));
   core_.counters.add_to(line);
-  log_write(LogLevel::kWarning, line);
+  // With flockfs-run it is the usual end.
+  log_write(core_.config.covers_source ? LogLevel::kInfo : LogLevel::kWarning, line);
   return {};
 }
 
@@ -270,7 +281,7 @@ void MountedMirror::begin_stop(std::string_view why) {
   stop_at_ = clock_.now() + core_.config.stop_timeout;
   waits_ended_ = true;
   end_waits();
-  detach(core_.config.mountpoint, *mount_point_);
+  if (!core_.config.covers_source) detach(core_.config.mountpoint, *mount_point_);
 }
 
 // After `umount -l` the kernel tells the daemon nothing until the last file is closed: nobody who waits can be left
@@ -288,7 +299,7 @@ MountedMirror::~MountedMirror() {
   // Not called off: what the members' ends wait for counts too, and the process ends after them.
   ::alarm(kTearDownLimitSeconds);
   end_waits();
-  if (mount_point_) detach(core_.config.mountpoint, *mount_point_);
+  if (mount_point_ && !core_.config.covers_source) detach(core_.config.mountpoint, *mount_point_);
   if (workers_ && !workers_->stop(kWorkersLimit)) {
     log_write(LogLevel::kError, LogLine("error").text("op", "stop").quoted("reason", "a request hangs in the source"));
     log_close();
@@ -308,12 +319,19 @@ MountedMirror::~MountedMirror() {
 
 }  // namespace
 
-Result<std::unique_ptr<Mirror>> Mirror::mount(const MirrorConfig& config) {
+SourceOptions source_options(const MirrorConfig& config) {
+  return {config.source, config.read_only, config.noatime, config.hide_submounts};
+}
+
+Result<std::unique_ptr<Mirror>> Mirror::mount(const MirrorConfig& config, MirrorHost host) {
   if (auto limits = prepare_limits(); !limits) return limits.error();
   use_own_signals();
-  auto source = Source::open({config.source, config.read_only, config.noatime, config.hide_submounts});
-  if (!source) return source.error();
-  auto mirror = std::make_unique<MountedMirror>(config, *std::move(source));
+  if (!host.source) {
+    auto source = Source::open(source_options(config));
+    if (!source) return source.error();
+    host.source = *std::move(source);
+  }
+  auto mirror = std::make_unique<MountedMirror>(config, std::move(host));
   if (auto started = mirror->start(); !started) return started.error();
   return std::unique_ptr<Mirror>(std::move(mirror));
 }

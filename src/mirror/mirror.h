@@ -7,8 +7,22 @@
 #include "base/result.h"
 #include "mirror/mirror_config.h"
 #include "mirror/mirror_state.h"
+#include "tree/source.h"
 
 namespace flockfs {
+
+struct Counters;
+class WaitWatcher;
+
+// What a process that mounts more than one mirror, or watches them from outside, brings along.
+struct MirrorHost {
+  std::unique_ptr<Source> source;  // null: opened as the configuration says
+  Counters* counters = nullptr;    // where to count; null: nobody else looks. Outlives the mirror
+  WaitWatcher* watcher = nullptr;  // told of opens that wait; may be null. Outlives the mirror
+};
+
+// How a configuration opens its source.
+[[nodiscard]] SourceOptions source_options(const MirrorConfig& config);
 
 // One mounted mirror. Used by one thread (main), which calls mount(), then serve(), then lets it go; but for state().
 class Mirror {
@@ -16,7 +30,7 @@ class Mirror {
   // Opens the source, mounts, answers the kernel's INIT and starts the threads: when it returns, the mirror is usable.
   // On an error nothing is left mounted. REQUIRES: SIGTERM, SIGINT and SIGHUP are blocked in the caller, and no thread
   // but the log's runs; the log is open.
-  static Result<std::unique_ptr<Mirror>> mount(const MirrorConfig& config);
+  static Result<std::unique_ptr<Mirror>> mount(const MirrorConfig& config, MirrorHost host = {});
 
   virtual ~Mirror() = default;
 
@@ -30,6 +44,9 @@ class Mirror {
   // What it is doing. Any thread, from mount() until the mirror is let go, but one at a time and under no mutex; stalls
   // nobody, and may take some 10 ms itself.
   [[nodiscard]] virtual MirrorState state() = 0;
+
+  // Whether the kernel does the I/O of open files itself.
+  [[nodiscard]] virtual bool passes_through() const = 0;
 };
 
 }  // namespace flockfs

@@ -41,6 +41,10 @@ struct MirrorConfig {
   std::chrono::milliseconds hold_warn{std::chrono::seconds(60)};
   std::chrono::milliseconds stop_timeout{std::chrono::seconds(10)};
 
+  // The mountpoint is SOURCE itself, in a namespace of its own: the mirror is never detached, so that whoever is left
+  // there when it ends gets ENOTCONN and not the source without locks; and only the parent process stops it by signals.
+  bool covers_source = false;
+
   // MS_* flags of mount(2) that reach the kernel as they are (nodev, nosuid, noexec, sync, dirsync, ...).
   unsigned long mount_flags = 0;
 };

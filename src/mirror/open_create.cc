@@ -106,6 +106,7 @@ BeforeVisible OpenPipeline::locker(const Creation& creation, Hold& hold, LockFil
     const auto& [directory, name, flags, mode, caller, links] = creation.wanted;
     Status taken = take_lock(fd, lock_mode_for_open(flags), creation.file.opener, hold);
     if (!taken && taken.error().code != EAGAIN) {
+      ++core_.counters.refused;
       log_error("lock", core_.inodes.path_in(*creation.parent, name), taken.error());
     }
     if (!taken || !wants_lock_file(hold)) return taken;
@@ -155,7 +156,7 @@ void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_
   core_.lock_support->meet(parent->mount());
   if (auto taken = take_lock(fd->get(), lock_mode_for_open(flags), file->opener, file->hold); !taken) {
     log_error("lock", core_.inodes.path_in(*parent, "(unnamed)"), taken.error());
-    request.error(taken.error().code);
+    deny(request, taken.error().code);
     return;
   }
   answer_created(std::move(request), parent, "", {}, *std::move(fd), file);

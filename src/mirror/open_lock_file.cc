@@ -10,6 +10,7 @@
 #include "mirror/lock_file_waits.h"
 #include "mirror/lock_files.h"
 #include "mirror/open_task.h"
+#include "mirror/wait_watcher.h"
 
 namespace flockfs {
 namespace {
@@ -31,7 +32,7 @@ bool OpenPipeline::take_lock_files(Task& task, std::shared_ptr<OpenFile>& file) 
   file.reset();  // the lock first: nobody waits for us while we wait or answer
   if (taken.error().code != EEXIST) {
     log_error("lockfile", core_.inodes.path(*task.inode), taken.error());
-    task.request.error(taken.error().code);
+    deny(task.request, taken.error().code);
   } else if (tries_once(task)) {
     timed_out(std::move(task));
   } else {
@@ -66,8 +67,11 @@ void OpenPipeline::wait_for_lock_file(Task task, std::vector<Inode::Name> names,
     log_long_wait_for_lock_file({core_, *inode, mode, process}, path, now() - started);
   };
   waiting_.add(*inode);
-  const auto done = [this, shared, inode, begun](LockFileWaits::End end, LockFileBackoff backoff) {
+  const auto watched = std::make_shared<WatchedWait>(core_);
+  watched->began(shared->subject(core_), path);
+  const auto done = [this, shared, inode, begun, watched](LockFileWaits::End end, LockFileBackoff backoff) {
     waiting_.remove(*inode);
+    watched->ended(now() - begun);
     shared->request.not_on_interrupt();
     core_.counters.wait_ended(now() - begun);
     shared->backoff = backoff;
@@ -101,6 +105,7 @@ bool OpenPipeline::wants_lock_file(const Hold& hold) const {
 
 void OpenPipeline::lock_file_refused(const Inode& parent, const char* name, pid_t process, const Error& error) {
   const std::string path = core_.inodes.path_in(parent, name);
+  ++core_.counters.refused;
   if (error.code != EAGAIN) {
     log_error("lockfile", path, error);
     return;

@@ -14,6 +14,7 @@
 #include "mirror/lock_probe.h"
 #include "mirror/open_task.h"
 #include "mirror/release_desk.h"
+#include "mirror/wait_watcher.h"
 #include "tree/open_flags.h"
 
 namespace flockfs {
@@ -34,10 +35,10 @@ class OpenPipeline::Parked final : public LockWaiter {
       : pipeline_(pipeline),
         inode_(task.inode),
         subject_{pipeline.core_, *inode_, task.mode(), task.process},
+        watched_(pipeline.core_),
         task_(std::move(task)) {
     pipeline_.waiting_.add(*inode_);
   }
-  ~Parked() override = default;
   Parked(const Parked&) = delete;
   Parked& operator=(const Parked&) = delete;
 
@@ -49,12 +50,14 @@ class OpenPipeline::Parked final : public LockWaiter {
     waits_ = true;
     ++pipeline_.core_.counters.waited;
     log_wait(subject_);
+    pipeline_.tell_watcher(watched_, subject_);
   }
 
   void on_outcome(LockOutcome outcome) override {
     task_.request.not_on_interrupt();
     pipeline_.waiting_.remove(*inode_);  // before the answer: what the client does next must not find itself waiting
     if (waits_) pipeline_.core_.counters.wait_ended(outcome.waited);
+    watched_.ended(outcome.waited);
     pipeline_.granted(std::move(task_), std::move(outcome));
   }
 
@@ -69,6 +72,7 @@ class OpenPipeline::Parked final : public LockWaiter {
   OpenPipeline& pipeline_;
   const InodePtr inode_;
   const Subject subject_;
+  WatchedWait watched_;
   Task task_;
   bool waits_ = false;
 };
@@ -136,7 +140,7 @@ void OpenPipeline::wait_for_slot(Task task) {
 
 void OpenPipeline::refuse(Task task) {
   core_.say_exhausted();
-  task.request.error(EMFILE);
+  deny(task.request, EMFILE);
 }
 
 // open(2) breaks leases and waits for their holders, unless O_NONBLOCK says otherwise.
@@ -180,13 +184,16 @@ void OpenPipeline::open_slowly(Task task, std::optional<TimePoint> deadline) {
   auto shared = std::make_shared<Task>(std::move(task));
   const auto arrange = [shared](SlowOpens::Id id) { interrupt_open_by(shared->request, id); };
   // The task itself may be on its way already.
-  const auto on_wait = [this, inode, mode = shared->mode(), process = shared->process] {
+  const auto watched = core_.watcher == nullptr ? nullptr : std::make_shared<WatchedWait>(core_);
+  const auto on_wait = [this, inode, watched, mode = shared->mode(), process = shared->process] {
     ++core_.counters.waited;
     log_wait({core_, *inode, mode, process});
+    if (watched) watched->began({core_, *inode, mode, process});
   };
   waiting_.add(*inode);
-  const auto done = [this, shared, inode](SlowOpens::Opened result) {
+  const auto done = [this, shared, inode, watched](SlowOpens::Opened result) {
     waiting_.remove(*inode);
+    if (watched) watched->ended(now() - shared->started);
     shared->request.not_on_interrupt();
     opened(std::move(*shared), result.error, std::move(result.fd));
   };
@@ -209,6 +216,7 @@ void OpenPipeline::opened(Task task, int error, UniqueFd fd) {
     return;
   }
   if (error == ESTALE) retries_.remember(task.tid, task.inode, core_.inodes.names(*task.inode));
+  if (error == EAGAIN) ++core_.counters.refused;  // no thread for it
   task.request.error(error);
 }
 
@@ -280,12 +288,12 @@ void OpenPipeline::granted(Task task, LockOutcome outcome) {
     case WaitEnd::kDeadlock:
       ++core_.counters.deadlocks;
       log_deadlock(task.subject(core_), {task.process}, true);
-      task.request.error(EDEADLK);
+      deny(task.request, EDEADLK);
       return;
     case WaitEnd::kLost:
       ++core_.counters.lapsed;
       log_lapsed(task.subject(core_), "upgrade");
-      task.request.error(EAGAIN);
+      deny(task.request, EAGAIN);
       return;
     case WaitEnd::kFailed:
       if (is_unsupported(outcome.error)) {
@@ -293,7 +301,7 @@ void OpenPipeline::granted(Task task, LockOutcome outcome) {
         return;
       }
       log_open_error(task.subject(core_), "lock", outcome.error);
-      task.request.error(outcome.error);
+      deny(task.request, outcome.error);
       return;
   }
 }

@@ -18,6 +18,9 @@
 
 namespace flockfs {
 
+class WatchedWait;
+struct Subject;
+
 class AnsweredCall;
 enum class Purpose : std::uint8_t;
 
@@ -74,6 +77,8 @@ class OpenPipeline {
 
   [[nodiscard]] FilterDecision decide(const Inode& inode) const;
   static Purpose purpose_of(pid_t tid, int flags);
+  void deny(Request& request, int error) const;
+  void tell_watcher(WatchedWait& wait, const Subject& subject) const;
   void wait_for_slot(Task task);
   void refuse(Task task);
   [[nodiscard]] std::optional<TimePoint> deadline_of(const Task& task) const;

@@ -14,6 +14,7 @@
 #include "mirror/open_task.h"
 #include "mirror/process_files.h"
 #include "mirror/release_desk.h"
+#include "mirror/wait_watcher.h"
 #include "mirror/workers.h"
 
 namespace flockfs {
@@ -98,6 +99,21 @@ void OpenPipeline::try_again(Task task, LockRequest wanted) {
   park(std::move(trying->task), std::move(trying->wanted));
 }
 
+// Answers an open that fails for want of a lock.
+void OpenPipeline::deny(Request& request, int error) const {
+  ++core_.counters.refused;
+  request.error(error);
+}
+
+void OpenPipeline::tell_watcher(WatchedWait& wait, const Subject& subject) const {
+  if (core_.watcher == nullptr) return;
+  const auto blockers = locks_.blockers({subject.inode.dev(), subject.inode.ino()}, subject.mode);
+  const auto other = std::find_if(blockers.begin(), blockers.end(), [&](const Blocker& blocker) {
+    return blocker.pid != 0 && blocker.pid != subject.process;
+  });
+  wait.began(subject, {}, other == blockers.end() ? 0 : other->pid);
+}
+
 void OpenPipeline::timed_out(Task task) {
   task.waited = now() - task.started;
   ++core_.counters.timeouts;
@@ -106,7 +122,7 @@ void OpenPipeline::timed_out(Task task) {
     return;
   }
   log_timeout(task.subject(core_), task.waited);
-  task.request.error(EAGAIN);
+  deny(task.request, EAGAIN);
 }
 
 void OpenPipeline::unsupported(Task task, int error) {
@@ -115,7 +131,7 @@ void OpenPipeline::unsupported(Task task, int error) {
     return;
   }
   log_open_error(task.subject(core_), "lock", error);
-  task.request.error(error);
+  deny(task.request, error);
 }
 
 void OpenPipeline::open_unlocked(Task task, std::string_view reason) {

@@ -82,6 +82,7 @@ void OpenPipeline::truncate(std::shared_ptr<Request> request, const InodePtr& in
 }
 
 void OpenPipeline::answer_truncation(const std::shared_ptr<Truncation>& truncation, Status done) {
+  if (!done && done.error().code == EAGAIN) ++core_.counters.refused;
   const AnsweredCall call(truncation->tid, SYS_truncate);
   std::exchange(truncation->answer, nullptr)(std::move(done));
   truncation->request.reset();

@@ -59,7 +59,7 @@ TEST_F(InstallTest, InstalledHelperMountsByTheInstalledProgram) {
 }
 
 TEST_F(InstallTest, NothingIsInstalledThatGivesRights) {
-  for (const std::string program : {"bin/flockfs", "sbin/mount.flockfs"}) {
+  for (const std::string program : {"bin/flockfs", "bin/flockfs-run", "sbin/mount.flockfs"}) {
     EXPECT_EQ(stat_of(prefix() + "/" + program).st_mode & 07777, 0755u) << program;
   }
 }

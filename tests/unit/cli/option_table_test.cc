@@ -36,11 +36,14 @@ TEST(OptionTableTest, LettersAreUnique) {
 TEST(OptionTableTest, EveryOptionCanBeAppliedAndFound) {
   for (const OptionSpec& option : option_table()) {
     EXPECT_NE(option.apply, nullptr) << option.display_name();
-    if (!option.name.empty()) {
-      EXPECT_EQ(find_option(option.name), &option);
-    }
-    if (option.letter != '\0') {
-      EXPECT_EQ(find_option(option.letter), &option);
+    for (const Program program : {Program::kFlockfs, Program::kRun}) {
+      const OptionSpec* const found = option.is_for(program) ? &option : nullptr;
+      if (!option.name.empty()) {
+        EXPECT_EQ(find_option(option.name, program), found) << option.name;
+      }
+      if (option.letter != '\0') {
+        EXPECT_EQ(find_option(option.letter, program), found) << option.letter;
+      }
     }
   }
 }
@@ -54,10 +57,18 @@ TEST(OptionTableTest, ListKnowsOptionsAndMountWordsOnly) {
   EXPECT_TRUE(is_listed_option_known("auto_unmount"));  // refused, not ignored
   EXPECT_FALSE(is_listed_option_known("help"));
   EXPECT_FALSE(is_listed_option_known("uid"));
+  EXPECT_FALSE(is_listed_option_known("quiet"));  // of flockfs-run
 }
 
-TEST(HelpTest, LinesFitEightyColumns) {
-  std::istringstream lines(help_text());
+class HelpTest : public testing::TestWithParam<Program> {
+ protected:
+  const std::string help = help_text(GetParam());
+};
+INSTANTIATE_TEST_SUITE_P(Programs, HelpTest, testing::Values(Program::kFlockfs, Program::kRun),
+                         [](const auto& program) { return program.param == Program::kRun ? "Run" : "Flockfs"; });
+
+TEST_P(HelpTest, LinesFitEightyColumns) {
+  std::istringstream lines(help);
   for (std::string line; std::getline(lines, line);) {
     EXPECT_LE(line.size(), 80U) << line;
     EXPECT_THAT(line, Not(EndsWith(" ")));
@@ -65,9 +76,9 @@ TEST(HelpTest, LinesFitEightyColumns) {
   }
 }
 
-TEST(HelpTest, EveryOptionIsThereWithItsDefault) {
-  const std::string help = help_text();
+TEST_P(HelpTest, EveryOptionIsThereWithItsDefault) {
   for (const OptionSpec& option : option_table()) {
+    if (!option.is_for(GetParam())) continue;
     if (option.letter != '\0') {
       EXPECT_THAT(help, HasSubstr("\n -" + std::string(1, option.letter)));
     }
@@ -80,8 +91,15 @@ TEST(HelpTest, EveryOptionIsThereWithItsDefault) {
   EXPECT_THAT(help, HasSubstr("[60s]"));
 }
 
-TEST(HelpTest, HelpAndVersionComeLast) {
-  const std::string help = help_text();
+TEST(RunHelpTest, DefaultsAreItsOwn) {
+  const std::string help = help_text(Program::kRun);
+  EXPECT_THAT(help, HasSubstr("read-only [on]"));
+  EXPECT_THAT(help, HasSubstr("[3600, with rw 1]"));
+  EXPECT_THAT(help, Not(HasSubstr("--foreground")));
+  EXPECT_THAT(help_text(), Not(HasSubstr("--quiet")));
+}
+
+TEST_P(HelpTest, HelpAndVersionComeLast) {
   const std::size_t help_at = help.find(" -h, --help");
   const std::size_t version_at = help.find(" -V, --version");
   ASSERT_NE(help_at, std::string::npos);
