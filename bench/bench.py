@@ -1,0 +1,125 @@
+#!/usr/bin/python3
+"""Compares flockfs with what else mirrors a tree. Started by run.sh, in mount and pid namespaces that end with it."""
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+
+import machine
+import peers
+import plan
+import report
+from measure import Bench
+from processes import BenchError
+from source import FULL, QUICK, Source
+from targets import verdicts
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="run.sh", description="Compares flockfs with the source itself, a bind mount, bindfs and passthrough_hp, in one "
+        "run, in turns; prints tables. docs/PERFORMANCE.md says what is measured.",
+        epilog="Workloads: " + " ".join(plan.names()) + ". Columns: " + " ".join((*peers.FLOCKFS, *peers.OTHERS)) + ".")
+    parser.add_argument("--check", action="store_true",
+                        help="print each target with its ratio; exit status 1 if one is missed")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: for trying out, not for figures")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--only", metavar="WORKLOAD,...", help="only these workloads")
+    parser.add_argument("--columns", metavar="COLUMN,...", help="only these columns")
+    parser.add_argument("--preload", metavar="LIB", help="a library that locks, for LD_PRELOAD: the column preload. Its "
+                        "own environment variables are passed on")
+    parser.add_argument("--work", metavar="DIR", help="make the files below DIR, on a real file system [/var/tmp]")
+    parser.add_argument("--build", metavar="DIR", help="use what is built there; install and build nothing")
+    parser.add_argument("--passthrough-hp", help=argparse.SUPPRESS)
+    parser.add_argument("--root", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def chosen(text, known, what):
+    names = text.split(",") if text else []
+    for name in names:
+        if name not in known:
+            raise BenchError(f"no such {what}: {name} (there are: {' '.join(known)})")
+    return names
+
+
+def chosen_columns(given):
+    known = (*peers.FLOCKFS, *peers.OTHERS)
+    columns = chosen(given.columns, known, "column") or [*peers.EVERYWHERE, "ro", "ro-3600"]
+    if given.preload and "preload" not in columns and not given.columns:
+        columns.append("preload")
+    if "preload" in columns and not given.preload:
+        raise BenchError("the column preload needs --preload LIB")
+    return columns
+
+
+def check_room(work, sizes):
+    """A run that ends for want of room would have been for nothing."""
+    disk = shutil.disk_usage(work).free >> 20
+    inodes = os.statvfs(work).f_favail
+    needed = 4096 + 3 * (sizes.big_bytes >> 20)
+    if disk < needed:
+        raise BenchError(f"{work} has {disk} MiB free; {needed} are needed")
+    if inodes and inodes < sizes.many_files + 20 * sizes.small_files:
+        raise BenchError(f"{work} has {inodes} inodes free: too few for {sizes.many_files} files")
+    if sizes is FULL and machine.memory_mib() < machine.MEMORY_FULL_MIB:
+        raise BenchError(f"{machine.memory_mib()} MiB of memory are available; {machine.MEMORY_FULL_MIB} are needed to keep "
+                         "the warm things in memory (--quick needs less)")
+
+
+def tell(text):
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
+
+
+def measured(given, columns):
+    sizes = QUICK if given.quick else FULL
+    check_room(given.work, sizes)
+    programs = peers.Programs(given.build, given.passthrough_hp, given.preload, columns)
+    source = Source(os.path.join(given.work, "source"), sizes, programs.workload)
+    place = os.path.join(given.work, "mounts")
+    os.mkdir(place)
+    facts = machine.describe(given.root, given.work, programs, columns)
+    facts["sizes"] = ("QUICK, no figures to rely on: " if given.quick else "full: ") + ", ".join(
+        f"{name} {value:,}" for name, value in vars(sizes).items())
+    bench = Bench(source, place, programs, columns, tell)
+    began = time.monotonic()
+    for group in plan.chosen(chosen(given.only, plan.names(), "workload")):
+        bench.measure(group)
+    facts["took_s"] = round(time.monotonic() - began)
+    facts["load_at_end"] = os.getloadavg()[0]
+    return facts, bench.results
+
+
+def write_json(path, content):
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
+
+
+def main():
+    given = arguments()
+    if given.json:
+        write_json(given.json, {})  # said now rather than after half an hour if it cannot be written
+    columns = chosen_columns(given)
+    facts, results = measured(given, columns)
+    workloads = {workload.name: workload for group in plan.GROUPS for workload in group.workloads}
+    decided = list(verdicts(results, workloads))
+    print(report.text(facts, results, workloads, columns))
+    if given.json:
+        write_json(given.json, {"quick": given.quick, **report.as_json(facts, results, workloads, decided)})
+    if not given.check:
+        return 0
+    print("\n" + report.targets(decided))
+    if given.quick:
+        print("From a --quick run: no claim.")
+    return 1 if any(verdict.passed is False for verdict in decided) else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (BenchError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(3)
