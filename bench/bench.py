@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Compares flockfs with what else mirrors a tree. Started by run.sh, in mount and pid namespaces that end with it."""
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -64,9 +65,18 @@ def check_room(work, sizes):
         raise BenchError(f"{work} has {disk} MiB free; {needed} are needed")
     if inodes and inodes < sizes.many_files + 20 * sizes.small_files:
         raise BenchError(f"{work} has {inodes} inodes free: too few for {sizes.many_files} files")
-    if sizes is FULL and machine.memory_mib() < machine.MEMORY_FULL_MIB:
-        raise BenchError(f"{machine.memory_mib()} MiB of memory are available; {machine.MEMORY_FULL_MIB} are needed to keep "
-                         "the warm things in memory (--quick needs less)")
+
+
+def fitted(sizes, columns, descriptors):
+    """With no more files than passthrough_hp can bear here: all columns work on the same tree."""
+    most = (descriptors - 1_000) // 1_000 * 1_000
+    if "hp" not in columns or sizes.small_files <= most:
+        return sizes, ""
+    if most < 1_000:
+        raise BenchError(f"passthrough_hp needs a descriptor for each file, and may have {descriptors}")
+    note = (f"{most:,} small files instead of {sizes.small_files:,}: passthrough_hp keeps one open for each, and the hard "
+            f"limit of this machine, {descriptors:,}, cannot be raised")
+    return dataclasses.replace(sizes, small_files=most), note
 
 
 def tell(text):
@@ -74,8 +84,9 @@ def tell(text):
 
 
 def measured(given, columns):
-    sizes = QUICK if given.quick else FULL
-    check_room(given.work, sizes)
+    descriptors = peers.most_descriptors()
+    check_room(given.work, QUICK if given.quick else FULL)
+    sizes, note = fitted(QUICK if given.quick else FULL, columns, descriptors)
     programs = peers.Programs(given.build, given.passthrough_hp, given.preload, columns)
     source = Source(os.path.join(given.work, "source"), sizes, programs.workload)
     place = os.path.join(given.work, "mounts")
@@ -83,11 +94,16 @@ def measured(given, columns):
     facts = machine.describe(given.root, given.work, programs, columns)
     facts["sizes"] = ("QUICK, no figures to rely on: " if given.quick else "full: ") + ", ".join(
         f"{name} {value:,}" for name, value in vars(sizes).items())
-    bench = Bench(source, place, programs, columns, tell)
+    bench = Bench(source, place, programs, columns, descriptors, tell)
+    bench.notes += [note] if note else []
+    if not given.quick and machine.memory_mib() < machine.MEMORY_FULL_MIB:
+        bench.notes.append(f"too little memory to keep warm what should be ({machine.MEMORY_FULL_MIB} MiB)")
     began = time.monotonic()
     for group in plan.chosen(chosen(given.only, plan.names(), "workload")):
         bench.measure(group)
     facts["took_s"] = round(time.monotonic() - began)
+    if bench.notes:
+        facts["notes"] = "; ".join(bench.notes)
     facts["load_at_end"] = os.getloadavg()[0]
     return facts, bench.results
 

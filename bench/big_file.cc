@@ -40,7 +40,7 @@ void go_through(Arguments arguments, Kind kind, Order order) {
     require(fd.valid(), name);
     while (done < steps) {
       const std::uint64_t step = order == Order::kSequential ? done : anywhere(random);
-      const off_t at = static_cast<off_t>(step * buffer.size());
+      const auto at = static_cast<off_t>(step * buffer.size());
       require(step_at(kind, fd.get(), buffer, at) == static_cast<ssize_t>(buffer.size()), name);
       // A large step is worth a look at the clock each time.
       ++done;

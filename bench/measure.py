@@ -50,20 +50,32 @@ class Series:
 
 
 class Bench:
-    def __init__(self, source, place, programs, columns, tell):
+    """descriptors: that a daemon may have open."""
+
+    def __init__(self, source, place, programs, columns, descriptors, tell):
         self.source, self.place, self.programs, self.columns, self.tell = source, place, programs, columns, tell
         self.results = {}  # workload name: {column: Series}
+        self.notes = []  # what could not be measured, and why
+        self._descriptors = descriptors
 
     def columns_of(self, workload):
-        return [column for column in self.columns if column in workload.columns]
+        return [column for column in self.columns if column in workload.columns and self._can(column, workload)]
+
+    def _can(self, column, workload):
+        needed = workload.descriptors(self.source.sizes)
+        if column != "hp" or needed <= self._descriptors:
+            return True
+        note = f"{workload.name}: hp fails; it needs {needed:,} descriptors and may have {self._descriptors:,}"
+        if note not in self.notes:
+            self.notes.append(note)
+        return False
 
     def measure(self, group):
         workloads = [workload for workload in group.workloads if self.columns_of(workload)]
         for workload in workloads:
             workload.prepare(self.source)
-            if "hp" in self.columns_of(workload):
-                peers.allow_many_files(workload.descriptors(self.source.sizes))
-        names = [column for column in self.columns if any(column in workload.columns for workload in workloads)]
+        names = [column for column in self.columns
+                 if any(column in self.columns_of(workload) for workload in workloads)]
         if names:
             self._measure_mounted(group, workloads, names)
         for workload in workloads:

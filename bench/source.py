@@ -64,7 +64,10 @@ class Source:
         return self.root + ".copy"
 
     def drop(self, part):
-        shutil.rmtree(self.path(part))
+        if os.path.isdir(self.path(part)):
+            shutil.rmtree(self.path(part))
+        else:
+            os.unlink(self.path(part))
         self._made.discard(part)
 
     def _make_tree(self, name, files, per_directory, size):

@@ -140,7 +140,7 @@ void waiting_opens(Arguments arguments) {
   const Summary idle = stat_latency(plan.unrelated, plan.stats);
 
   Board& board = *shared_array<Board>(1);
-  Waiter* const waiters = shared_array<Waiter>(plan.waiters);
+  auto* const waiters = shared_array<Waiter>(plan.waiters);
   std::array<int, 2> end{};
   require(::pipe2(end.data(), O_CLOEXEC) == 0, "pipe");
   std::vector<pid_t> children;

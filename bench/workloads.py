@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import peers
 from processes import run, timed
-from source import FEW_FILES, MANY_IN_DIRECTORY, MANY_SLICES
+from source import FEW_FILES, MANY_IN_DIRECTORY, MANY_SLICES, SMALL_IN_DIRECTORY
 
 DEADLINE = 600
 NO_LIMIT_MS = 600_000
+OWN_DESCRIPTORS = 200
 
 
 @dataclass
@@ -38,8 +39,8 @@ class Workload:
         return "/s" in self.unit
 
     def descriptors(self, sizes):
-        """That passthrough_hp needs at most: one for each file that it comes to know."""
-        return 1_000 + sizes.small_files * (sizes.rounds + 2)
+        """That passthrough_hp needs at most: one for each file and directory that it comes to know."""
+        return sizes.small_files + sizes.small_files // SMALL_IN_DIRECTORY + OWN_DESCRIPTORS
 
     def rounds(self, sizes):
         return sizes.rounds if self.few_rounds else sizes.io_rounds
@@ -93,7 +94,7 @@ class OpenMany(OpenReadClose):
     counted_again = False
 
     def descriptors(self, sizes):
-        return 2_000 + sizes.many_files + sizes.many_files // MANY_IN_DIRECTORY
+        return sizes.many_files + sizes.many_files // MANY_IN_DIRECTORY + OWN_DESCRIPTORS
 
     def slice(self, source, number):
         files = source.sizes.many_files // MANY_SLICES
@@ -211,7 +212,8 @@ class Untar(Workload):
         return Sample(timed(["tar", "-C", target, "-xf", source.archive], DEADLINE), source.sizes.small_files)
 
     def after(self, source, view, number):
-        shutil.rmtree(source.path("untar", f"{view.column}-{number}"))
+        """Through the mirror, so that it forgets them: passthrough_hp would keep all rounds' files open."""
+        shutil.rmtree(os.path.join(view.root, "untar", f"{view.column}-{number}"))
 
 
 class RoundTrip(Workload):
