@@ -86,6 +86,7 @@ def tell(text):
 def measured(given, columns):
     descriptors = peers.most_descriptors()
     check_room(given.work, QUICK if given.quick else FULL)
+    only = chosen(given.only, plan.names(), "workload")
     sizes, note = fitted(QUICK if given.quick else FULL, columns, descriptors)
     programs = peers.Programs(given.build, given.passthrough_hp, given.preload, columns)
     source = Source(os.path.join(given.work, "source"), sizes, programs.workload)
@@ -99,8 +100,11 @@ def measured(given, columns):
     if not given.quick and machine.memory_mib() < machine.MEMORY_FULL_MIB:
         bench.notes.append(f"too little memory to keep warm what should be ({machine.MEMORY_FULL_MIB} MiB)")
     began = time.monotonic()
-    for group in plan.chosen(chosen(given.only, plan.names(), "workload")):
-        bench.measure(group)
+    try:
+        for group in plan.chosen(only):
+            bench.measure(group)
+    except BenchError as error:  # what there is by now is worth seeing
+        facts["failed"] = str(error)
     facts["took_s"] = round(time.monotonic() - began)
     if bench.notes:
         facts["notes"] = "; ".join(bench.notes)
@@ -125,11 +129,14 @@ def main():
     print(report.text(facts, results, workloads, columns))
     if given.json:
         write_json(given.json, {"quick": given.quick, **report.as_json(facts, results, workloads, decided)})
+    if given.check:
+        print("\n" + report.targets(decided))
+        if given.quick:
+            print("From a --quick run: no claim.")
+    if "failed" in facts:
+        raise BenchError(facts["failed"])
     if not given.check:
         return 0
-    print("\n" + report.targets(decided))
-    if given.quick:
-        print("From a --quick run: no claim.")
     return 1 if any(verdict.passed is False for verdict in decided) else 0
 
 

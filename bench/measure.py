@@ -105,7 +105,6 @@ class Bench:
 
     def _rounds(self, workload, views):
         results = {column: Series(daemon=view.has_daemon) for column, view in views.items()}
-        self.results[workload.name] = results
         count = workload.rounds(self.source.sizes)
         order = list(views)
         for number in range(0 if workload.warm else 1, count + 1):
@@ -116,6 +115,7 @@ class Bench:
                 sample, cpu = self._once(workload, views[column])
                 if number:
                     results[column].add(sample, cpu)
+        self.results[workload.name] = results
 
     def _once(self, workload, view):
         number = view.next_run()

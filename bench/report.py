@@ -45,7 +45,9 @@ def costs(results, workloads, columns):
 
 
 def spelled(requests):
-    return ", ".join(f"{name} {count:.3g}" for name, count in sorted(requests.items(), key=lambda item: -item[1]))
+    """The most frequent first; without what is no part of a file's cost."""
+    most = sorted(requests.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {count:.3g}" for name, count in most if count >= 0.005)
 
 
 def requests(results):

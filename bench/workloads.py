@@ -212,8 +212,10 @@ class Untar(Workload):
         return Sample(timed(["tar", "-C", target, "-xf", source.archive], DEADLINE), source.sizes.small_files)
 
     def after(self, source, view, number):
-        """Through the mirror, so that it forgets them: passthrough_hp would keep all rounds' files open."""
-        shutil.rmtree(os.path.join(view.root, "untar", f"{view.column}-{number}"))
+        """Through the mirror, so that it forgets them (passthrough_hp would keep all rounds' files open), unless that
+        would be counted."""
+        root = source.root if view.counting else view.root
+        shutil.rmtree(os.path.join(root, "untar", f"{view.column}-{number}"))
 
 
 class RoundTrip(Workload):
