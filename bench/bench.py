@@ -34,6 +34,7 @@ def arguments():
     parser.add_argument("--work", metavar="DIR", help="make the files below DIR, on a real file system [/var/tmp]")
     parser.add_argument("--build", metavar="DIR", help="use what is built there; install and build nothing")
     parser.add_argument("--passthrough-hp", help=argparse.SUPPRESS)
+    parser.add_argument("--arguments-only", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--root", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -83,10 +84,9 @@ def tell(text):
     print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
-def measured(given, columns):
+def measured(given, columns, only):
     descriptors = peers.most_descriptors()
     check_room(given.work, QUICK if given.quick else FULL)
-    only = chosen(given.only, plan.names(), "workload")
     sizes, note = fitted(QUICK if given.quick else FULL, columns, descriptors)
     programs = peers.Programs(given.build, given.passthrough_hp, given.preload, columns)
     source = Source(os.path.join(given.work, "source"), sizes, programs.workload)
@@ -120,10 +120,15 @@ def write_json(path, content):
 
 def main():
     given = arguments()
+    columns = chosen_columns(given)
+    only = chosen(given.only, plan.names(), "workload")
+    if given.preload and not os.access(given.preload, os.R_OK):
+        raise BenchError(f"cannot read {given.preload}")
     if given.json:
         write_json(given.json, {})  # said now rather than after half an hour if it cannot be written
-    columns = chosen_columns(given)
-    facts, results = measured(given, columns)
+    if given.arguments_only:
+        return 0
+    facts, results = measured(given, columns, only)
     workloads = {workload.name: workload for group in plan.GROUPS for workload in group.workloads}
     decided = list(verdicts(results, workloads))
     print(report.text(facts, results, workloads, columns))

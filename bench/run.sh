@@ -23,15 +23,19 @@ while (($#)); do
   esac
   shift
 done
+python3 -B "$root/bench/bench.py" "${arguments[@]}" --arguments-only || exit
 ((EUID == 0)) || fail "mounting needs root: sudo $0"
 [[ -e /dev/fuse ]] || modprobe fuse 2>/dev/null || true
 [[ -r /dev/fuse ]] || fail "no /dev/fuse here"
 
 if [[ ! $build ]]; then
   build=$root/build-bench
+  printf 'installing what is missing, and building into %s\n' "$build" >&2
+  mkdir -p "$build"
   "$root/packaging/install-deps.sh" bench || fail "could not install what is needed"
   { cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DFLOCKFS_BENCH=ON &&
-      cmake --build "$build" --target flockfs bench; } >&2 </dev/null || fail "could not build"
+      cmake --build "$build" --target flockfs bench; } >"$build/log" 2>&1 </dev/null ||
+    { tail -n 60 "$build/log" >&2; fail "could not build (the end of $build/log is above)"; }
 fi
 
 work='' measuring=''
