@@ -36,25 +36,25 @@ def arguments():
     parser.add_argument("--passthrough-hp", help=argparse.SUPPRESS)
     parser.add_argument("--arguments-only", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--root", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.only = chosen(given.only, plan.names(), parser)
+    given.columns = chosen(given.columns, (*peers.FLOCKFS, *peers.OTHERS), parser) or [
+        *peers.EVERYWHERE, "ro", "ro-3600", *(["preload"] if given.preload else [])]
+    if "preload" in given.columns and not given.preload:
+        parser.error("the column preload needs --preload LIB")
+    if given.preload:
+        given.preload = os.path.abspath(given.preload)
+        if not os.access(given.preload, os.R_OK):
+            parser.error(f"cannot read {given.preload}")
+    return given
 
 
-def chosen(text, known, what):
+def chosen(text, known, parser):
     names = text.split(",") if text else []
     for name in names:
         if name not in known:
-            raise BenchError(f"no such {what}: {name} (there are: {' '.join(known)})")
+            parser.error(f"there is no {name}; there are: {' '.join(known)}")
     return names
-
-
-def chosen_columns(given):
-    known = (*peers.FLOCKFS, *peers.OTHERS)
-    columns = chosen(given.columns, known, "column") or [*peers.EVERYWHERE, "ro", "ro-3600"]
-    if given.preload and "preload" not in columns and not given.columns:
-        columns.append("preload")
-    if "preload" in columns and not given.preload:
-        raise BenchError("the column preload needs --preload LIB")
-    return columns
 
 
 def check_room(work, sizes):
@@ -84,7 +84,8 @@ def tell(text):
     print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
-def measured(given, columns, only):
+def measured(given):
+    columns = given.columns
     descriptors = peers.most_descriptors()
     check_room(given.work, QUICK if given.quick else FULL)
     sizes, note = fitted(QUICK if given.quick else FULL, columns, descriptors)
@@ -101,7 +102,7 @@ def measured(given, columns, only):
         bench.notes.append(f"too little memory to keep warm what should be ({machine.MEMORY_FULL_MIB} MiB)")
     began = time.monotonic()
     try:
-        for group in plan.chosen(only):
+        for group in plan.chosen(given.only):
             bench.measure(group)
     except BenchError as error:  # what there is by now is worth seeing
         facts["failed"] = str(error)
@@ -120,18 +121,14 @@ def write_json(path, content):
 
 def main():
     given = arguments()
-    columns = chosen_columns(given)
-    only = chosen(given.only, plan.names(), "workload")
-    if given.preload and not os.access(given.preload, os.R_OK):
-        raise BenchError(f"cannot read {given.preload}")
     if given.json:
         write_json(given.json, {})  # said now rather than after half an hour if it cannot be written
     if given.arguments_only:
         return 0
-    facts, results = measured(given, columns, only)
+    facts, results = measured(given)
     workloads = {workload.name: workload for group in plan.GROUPS for workload in group.workloads}
     decided = list(verdicts(results, workloads))
-    print(report.text(facts, results, workloads, columns))
+    print(report.text(facts, results, workloads, given.columns))
     if given.json:
         write_json(given.json, {"quick": given.quick, **report.as_json(facts, results, workloads, decided)})
     if given.check:
