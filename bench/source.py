@@ -24,8 +24,8 @@ class Sizes:
     limit_ms: int  # a loop over files or steps ends here, and its rate is that of what it did
 
 
-FULL = Sizes(rounds=5, io_rounds=9, small_files=20_000, small_bytes=16_384, many_files=1_000_000, big_bytes=1 << 30,
-             waiters=1_000, stats=2_000, stalls=300, limit_ms=4_000)
+FULL = Sizes(rounds=5, io_rounds=7, small_files=20_000, small_bytes=16_384, many_files=1_000_000, big_bytes=1 << 30,
+             waiters=1_000, stats=2_000, stalls=300, limit_ms=3_000)
 QUICK = Sizes(rounds=3, io_rounds=3, small_files=2_000, small_bytes=16_384, many_files=20_000, big_bytes=1 << 26,
               waiters=200, stats=200, stalls=50, limit_ms=500)
 

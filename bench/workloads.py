@@ -116,11 +116,12 @@ class OpenFew(OpenReadClose):
 
 
 class BigFile(Workload):
-    unit, per, few_rounds = "MiB/s", "MiB", False
+    unit, per = "MiB/s", "MiB"
 
     def __init__(self, name, title, loop, step):
         super().__init__(name, title)
         self.loop, self.step = loop, step
+        self.few_rounds = "write" in loop  # each takes a sync of all of the file
 
     def prepare(self, source):
         source.need("big")
@@ -128,7 +129,7 @@ class BigFile(Workload):
     def before_round(self, source):
         """Reads find every page in memory; writes find every page dirty already, so that nobody pays for the first."""
         path, size = source.path("big"), source.sizes.big_bytes
-        workload = "write" if "write" in self.loop else "read"
+        workload = "write" if self.few_rounds else "read"
         if workload == "write":
             run(["sync", path], DEADLINE)
         run([source.workload, workload, path, size, 1 << 20, 60_000], DEADLINE)
@@ -165,6 +166,17 @@ class Rsync(Workload):
 
 
 class RsyncFirst(Rsync):
+    """Of a quarter of the directories: writing the copies takes most of the time, and that is the same for all."""
+
+    columns = (*peers.EVERYWHERE, "ro", "preload")
+    counted_again = False
+
+    def run(self, source, view, number):
+        quarter = source.sizes.small_files // SMALL_IN_DIRECTORY // 4
+        directories = [os.path.join(view.root, "small", f"d{index:04}") for index in range(quarter)]
+        command = ["rsync", "-a", *directories, source.copy + "/"]
+        return Sample(timed(command, DEADLINE, env=view.env), quarter * SMALL_IN_DIRECTORY)
+
     def after(self, source, view, number):
         shutil.rmtree(source.copy)
 
@@ -198,7 +210,7 @@ class FindCold(Find):
 
 
 class Untar(Workload):
-    counted = True
+    counted, counted_again = True, False
 
     def prepare(self, source):
         source.need("archive")
