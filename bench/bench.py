@@ -20,17 +20,17 @@ from targets import verdicts
 
 def arguments():
     parser = argparse.ArgumentParser(
-        prog="run.sh", description="Compares flockfs with the source itself, a bind mount, bindfs and passthrough_hp, in one "
-        "run, in turns; prints tables. docs/PERFORMANCE.md says what is measured.",
+        prog="run.sh", description="Compares flockfs with the source itself, a bind mount, bindfs and passthrough_hp, "
+        "in one run, in turns; prints tables. docs/PERFORMANCE.md says what is measured.",
         epilog="Workloads: " + " ".join(plan.names()) + ". Columns: " + " ".join((*peers.FLOCKFS, *peers.OTHERS)) + ".")
     parser.add_argument("--check", action="store_true",
                         help="print each target with its ratio; exit status 1 if one is missed")
-    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: for trying out, not for figures")
+    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: to try something out, not for figures")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--only", metavar="WORKLOAD,...", help="only these workloads")
     parser.add_argument("--columns", metavar="COLUMN,...", help="only these columns")
-    parser.add_argument("--preload", metavar="LIB", help="a library that locks, for LD_PRELOAD: the column preload. Its "
-                        "own environment variables are passed on")
+    parser.add_argument("--preload", metavar="LIB", help="a library that locks, for LD_PRELOAD: the column preload. "
+                        "Its own environment variables are passed on")
     parser.add_argument("--work", metavar="DIR", help="make the files below DIR, on a real file system [/var/tmp]")
     parser.add_argument("--build", metavar="DIR", help="use what is built there; install and build nothing")
     parser.add_argument("--passthrough-hp", help=argparse.SUPPRESS)
@@ -75,8 +75,8 @@ def fitted(sizes, columns, descriptors):
         return sizes, ""
     if most < 1_000:
         raise BenchError(f"passthrough_hp needs a descriptor for each file, and may have {descriptors}")
-    note = (f"{most:,} small files instead of {sizes.small_files:,}: passthrough_hp keeps one open for each, and the hard "
-            f"limit of this machine, {descriptors:,}, cannot be raised")
+    note = (f"{most:,} small files instead of {sizes.small_files:,}: passthrough_hp keeps one open for each, and the "
+            f"hard limit of this machine, {descriptors:,}, cannot be raised")
     return dataclasses.replace(sizes, small_files=most), note
 
 

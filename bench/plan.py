@@ -3,8 +3,8 @@ from dataclasses import dataclass
 
 from source import MANY_IN_DIRECTORY, SMALL_IN_DIRECTORY
 from waiting import Stall, Waiting
-from workloads import (BigFile, Find, FindCold, OpenFew, OpenMany, OpenReadClose, RoundTrip, RsyncFirst, RsyncSecond, Tar,
-                       Untar)
+from workloads import (BigFile, Find, FindCold, OpenFew, OpenMany, OpenReadClose, RoundTrip, RsyncFirst, RsyncSecond,
+                       Tar, Untar)
 
 
 @dataclass

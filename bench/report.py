@@ -14,7 +14,7 @@ def number(value):
 def table(head, rows, words=1):
     """words: so many columns from the left are text."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    aligned = [[cell.ljust(width) if i < words else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))]
+    aligned = [[cell.ljust(widths[i]) if i < words else cell.rjust(widths[i]) for i, cell in enumerate(row)]
                for row in [head, *rows]]
     rule = ["-" * width if i < words else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     return "\n".join("| " + " | ".join(row) + " |" for row in [aligned[0], rule, *aligned[1:]])
@@ -56,7 +56,8 @@ def requests(results):
         for column, series in by_column.items():
             if series.first:
                 rows.append([f"{name}, {column}", spelled(series.first), spelled(series.again) or "-"])
-    return table(["requests per file", "of a new mirror", "of a run that follows at once"], rows, words=3) if rows else ""
+    head = ["requests per file", "of a new mirror", "of a run that follows at once"]
+    return table(head, rows, words=3) if rows else ""
 
 
 def extras(results):

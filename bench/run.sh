@@ -1,13 +1,13 @@
 #!/bin/bash
 # Compares flockfs with the plain source, a bind mount, bindfs, passthrough_hp, and with a locking LD_PRELOAD library.
 #
-#   sudo ./bench/run.sh [--check] [--quick] [--json FILE] [--only WORKLOAD,...] [--preload LIB]     (--help: all options)
+#   sudo ./bench/run.sh [--check] [--quick] [--json FILE] [--only WORKLOAD,...] [--preload LIB]   (--help: more)
 #
 # Installs what is missing, builds into build-bench/, measures in a temporary directory below /var/tmp, prints tables.
 # docs/PERFORMANCE.md says what is measured and how. About half an hour (--quick: some minutes) of a machine that does
 # nothing else. Ctrl-C at any time leaves nothing behind but the build.
 #
-# Exit status: 0 done (with --check: and no target missed), 1 a target was missed, 2 wrong usage, 3 it could not be measured.
+# Exit status: 0 done (with --check: and no target missed), 1 a target was missed, 2 wrong usage, 3 not measured.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build='' below=/var/tmp

@@ -102,8 +102,8 @@ def sizes():
 
 
 def verdicts(results, workloads):
-    for target in (*transfers(workloads), *small_files(workloads), *round_trips(), *locks_on_and_off(workloads), *waits(),
-                   *sizes()):
+    for target in (*transfers(workloads), *small_files(workloads), *round_trips(), *locks_on_and_off(workloads),
+                   *waits(), *sizes()):
         try:
             ratio = target.ratio(results)
         except KeyError:

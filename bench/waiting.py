@@ -9,7 +9,7 @@ def how_it_locks(view):
 
 
 class Waiting(Workload):
-    """Many opens of one file that is locked in the source. The value: how long after the unlock the last has its lock."""
+    """Many opens of one file that is locked in the source. The value: from the unlock until the last has its lock."""
 
     columns = ("plain", "flockfs", "nopass")
     unit, per = "ms", "waiter"
