@@ -25,7 +25,7 @@ def arguments():
         epilog="Workloads: " + " ".join(plan.names()) + ". Columns: " + " ".join((*peers.FLOCKFS, *peers.OTHERS)) + ".")
     parser.add_argument("--check", action="store_true",
                         help="print each target with its ratio; exit status 1 if one is missed")
-    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: to try something out, not for figures")
+    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: to try something out")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--only", metavar="WORKLOAD,...", help="only these workloads")
     parser.add_argument("--columns", metavar="COLUMN,...", help="only these columns")

@@ -48,7 +48,7 @@ class Source:
         return os.path.join(self.root, *parts)
 
     def need(self, part):
-        """small, many, few: trees. big: one file. lock: files to lock. archive: a tar file of small, not in the source."""
+        """small, many, few: trees. big: one file. lock: files to lock. archive: a tar file, beside the source."""
         if part not in self._made:
             getattr(self, "_make_" + part)()
             self._made.add(part)
