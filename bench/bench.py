@@ -61,10 +61,11 @@ def check_room(work, sizes):
     """A run that ends for want of room would have been for nothing."""
     disk = shutil.disk_usage(work).free >> 20
     inodes = os.statvfs(work).f_favail
-    needed = 4096 + 3 * (sizes.big_bytes >> 20)
+    made = 12 * (sizes.rounds + 2) * sizes.small_files  # by untar and rsync, for every column and round
+    needed = 2048 + 2 * (sizes.big_bytes >> 20) + (made * sizes.small_bytes >> 20)
     if disk < needed:
         raise BenchError(f"{work} has {disk} MiB free; {needed} are needed")
-    if inodes and inodes < sizes.many_files + 20 * sizes.small_files:
+    if inodes and inodes < sizes.many_files + made:
         raise BenchError(f"{work} has {inodes} inodes free: too few for {sizes.many_files} files")
 
 

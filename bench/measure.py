@@ -126,7 +126,6 @@ class Bench:
         except BenchError as error:
             raise BenchError(f"{workload.name} with {view.column}: {error}") from None
         cpu = view.cpu_seconds() - cpu
-        workload.after(self.source, view, number)
         return sample, cpu
 
     def _count(self, workload):

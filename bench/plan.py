@@ -38,7 +38,7 @@ GROUPS = [
     Group([RsyncSecond("rsync-second", "rsync -a with nothing left to do")]),
     Group([Find("find-warm", "find -ls, warm")]),
     Group([FindCold("find-cold", "find -ls, kernel's caches dropped")]),
-    Group([Untar("untar", "tar -xf of files of 16 KiB")], last_use="untar"),
+    Group([Untar("untar", "tar -xf of files of 16 KiB")]),
     Group([Waiting("wait-shared", "waiting opens for reading", "shared"),
            Waiting("wait-exclusive", "waiting opens for writing", "exclusive")]),
     Group([Stall("stall", "a writer's wait while one client reads")]),

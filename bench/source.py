@@ -42,6 +42,7 @@ class Source:
         self.sizes = sizes
         self.workload = workload
         self._made = set()
+        self._fresh = 0
         os.makedirs(os.path.join(root, NOTHING))
 
     def path(self, *parts):
@@ -62,6 +63,14 @@ class Source:
     def copy(self):
         """Beside the source: where copies of it are made."""
         return self.root + ".copy"
+
+    def fresh(self, *parent):
+        """A new empty directory below parent, relative to the root, kept to the end of the run: ext4 is slow to make
+        files for minutes after many have been removed."""
+        self._fresh += 1
+        path = os.path.join(*parent, f"new-{self._fresh}")
+        os.makedirs(self.path(path))
+        return path
 
     def drop(self, part):
         if os.path.isdir(self.path(part)):

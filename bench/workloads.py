@@ -1,7 +1,6 @@
 """What is measured: each workload is one thing done once, below the root of whichever view it is given."""
 import json
 import os
-import shutil
 from dataclasses import dataclass, field
 
 import peers
@@ -11,6 +10,7 @@ from source import FEW_FILES, MANY_IN_DIRECTORY, MANY_SLICES, SMALL_IN_DIRECTORY
 DEADLINE = 600
 NO_LIMIT_MS = 600_000
 OWN_DESCRIPTORS = 200
+NAMES_AND_INODES, EVERYTHING = "2", "3"  # for /proc/sys/vm/drop_caches
 
 
 @dataclass
@@ -57,8 +57,10 @@ class Workload:
     def run(self, source, view, number):
         raise NotImplementedError
 
-    def after(self, source, view, number):
-        """Outside the time."""
+
+def drop_caches(what):
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+        file.write(what)
 
 
 def ask(view, *words):
@@ -171,14 +173,17 @@ class RsyncFirst(Rsync):
     columns = (*peers.EVERYWHERE, "ro", "preload")
     counted_again = False
 
+    def before_round(self, source):
+        run(["sync"], DEADLINE)
+
+    def before(self, source, view, number):
+        self.target = source.path(source.fresh("copies"))
+
     def run(self, source, view, number):
         quarter = source.sizes.small_files // SMALL_IN_DIRECTORY // 4
         directories = [os.path.join(view.root, "small", f"d{index:04}") for index in range(quarter)]
-        command = ["rsync", "-a", *directories, source.copy + "/"]
+        command = ["rsync", "-a", *directories, self.target + "/"]
         return Sample(timed(command, DEADLINE, env=view.env), quarter * SMALL_IN_DIRECTORY)
-
-    def after(self, source, view, number):
-        shutil.rmtree(source.copy)
 
 
 class RsyncSecond(Rsync):
@@ -205,8 +210,7 @@ class FindCold(Find):
 
     def before(self, source, view, number):
         run(["sync"], DEADLINE)
-        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
-            file.write("3")
+        drop_caches(EVERYTHING)
 
 
 class Untar(Workload):
@@ -214,20 +218,18 @@ class Untar(Workload):
 
     def prepare(self, source):
         source.need("archive")
-        os.makedirs(source.path("untar"), exist_ok=True)
+
+    def before_round(self, source):
+        """What passthrough_hp has made in one round it must forget before the next, or it has too many open."""
+        run(["sync"], DEADLINE)
+        drop_caches(NAMES_AND_INODES)
 
     def before(self, source, view, number):
-        os.mkdir(source.path("untar", f"{view.column}-{number}"))
+        self.target = source.fresh("untar")
 
     def run(self, source, view, number):
-        target = os.path.join(view.root, "untar", f"{view.column}-{number}")
-        return Sample(timed(["tar", "-C", target, "-xf", source.archive], DEADLINE), source.sizes.small_files)
-
-    def after(self, source, view, number):
-        """Through the mirror, so that it forgets them (passthrough_hp would keep all rounds' files open), unless that
-        would be counted."""
-        root = source.root if view.counting else view.root
-        shutil.rmtree(os.path.join(root, "untar", f"{view.column}-{number}"))
+        command = ["tar", "-C", os.path.join(view.root, self.target), "-xf", source.archive]
+        return Sample(timed(command, DEADLINE), source.sizes.small_files)
 
 
 class RoundTrip(Workload):
