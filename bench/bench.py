@@ -18,6 +18,9 @@ from source import FULL, QUICK, Source
 from targets import verdicts
 
 
+WORKLOADS = {workload.name: workload for group in plan.GROUPS for workload in group.workloads}
+
+
 def arguments():
     parser = argparse.ArgumentParser(
         prog="run.sh", description="Compares flockfs with the source itself, a bind mount, bindfs and passthrough_hp, "
@@ -105,6 +108,7 @@ def measured(given):
     try:
         for group in plan.chosen(given.only):
             bench.measure(group)
+            keep(given, {**facts, "unfinished": True}, bench.results)
     except BenchError as error:  # what there is by now is worth seeing
         facts["failed"] = str(error)
     facts["took_s"] = round(time.monotonic() - began)
@@ -120,6 +124,14 @@ def write_json(path, content):
         file.write("\n")
 
 
+def keep(given, facts, results):
+    """In the file, if one is wanted; after each group of workloads, so that little is lost if the run is cut short."""
+    decided = list(verdicts(results, WORKLOADS))
+    if given.json:
+        write_json(given.json, {"quick": given.quick, **report.as_json(facts, results, WORKLOADS, decided)})
+    return decided
+
+
 def main():
     given = arguments()
     if given.json:
@@ -127,11 +139,8 @@ def main():
     if given.arguments_only:
         return 0
     facts, results = measured(given)
-    workloads = {workload.name: workload for group in plan.GROUPS for workload in group.workloads}
-    decided = list(verdicts(results, workloads))
-    print(report.text(facts, results, workloads, given.columns))
-    if given.json:
-        write_json(given.json, {"quick": given.quick, **report.as_json(facts, results, workloads, decided)})
+    decided = keep(given, facts, results)
+    print(report.text(facts, results, WORKLOADS, given.columns))
     if given.check:
         print("\n" + report.targets(decided))
         if given.quick:
