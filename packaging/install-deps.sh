@@ -2,10 +2,11 @@
 # Installs what flockfs needs on Debian, Ubuntu and their like. Does nothing, and asks no network, when nothing is
 # missing.
 #
-#   packaging/install-deps.sh [build|demo|test|full]
+#   packaging/install-deps.sh [build|demo|test|full|bench]
 #
 # build: compile and install flockfs. demo: also what packaging/try.sh runs. test: also what tests/run.sh runs. full:
-# also what tests/full.sh runs.
+# also what tests/full.sh runs. bench: what bench/run.sh runs; libfuse's passthrough_hp is built from Debian 13's source
+# package of fuse3, got as described below, and goes to $FLOCKFS_DEPS_PREFIX/bin.
 #
 # libfuse3 >= 3.17 comes from the distribution where it has it. Where it does not (Debian 12 has 3.14), Debian 13's
 # own source package is fetched from the Debian mirror that this machine already uses (or from FLOCKFS_DEBIAN_MIRROR,
@@ -20,7 +21,7 @@ what=${1:-build}
 
 fail() { printf 'install-deps.sh: %s\n' "$*" >&2; exit 1; }
 
-(($# <= 1)) || fail "one set at most (build, demo, test or full)"
+(($# <= 1)) || fail "one set at most (build, demo, test, full or bench)"
 [[ $prefix == /* ]] || fail "FLOCKFS_DEPS_PREFIX is not an absolute path: $prefix"
 
 packages=(g++ cmake make pkg-config libboost-program-options-dev libspdlog-dev libfmt-dev libcap-dev
@@ -33,12 +34,14 @@ test=(libgtest-dev libgmock-dev clang clang-format clang-tidy libclang-rt-dev ni
       daemontools runit moreutils s6
       ed vim-tiny restic borgbackup)
 full=(debootstrap)
+bench=(ninja-build git rsync bindfs findutils)
 case $what in
   build) ;;
   demo) packages+=("${demo[@]}") ;;
   test) packages+=("${demo[@]}" "${test[@]}") ;;
   full) packages+=("${demo[@]}" "${test[@]}" "${full[@]}") ;;
-  *) fail "unknown set '$what' (build, demo, test or full)" ;;
+  bench) packages+=("${demo[@]}" "${bench[@]}") ;;
+  *) fail "unknown set '$what' (build, demo, test, full or bench)" ;;
 esac
 
 command -v apt-get >/dev/null ||
@@ -108,22 +111,39 @@ install_fuse() {
     mkdir -p "$prefix" && cp -R "$work/stage$prefix/." "$prefix/" && cp "$work/fuse3.pc" "$prefix/lib/pkgconfig/"
 }
 
-build_fuse() {
-  ((EUID == 0)) || fail "not root, and libfuse3 >= $fuse_minimum is missing"
+# Builds the one example that is a peer in bench/run.sh.
+install_passthrough_hp() {
+  cd "$work/source/fuse3" &&
+    meson setup "$work/peer" --buildtype=release --default-library=static -Dutils=false -Dexamples=true -Dtests=false \
+      -Duseroot=false &&
+    ninja -C "$work/peer" example/passthrough_hp &&
+    install -D "$work/peer/example/passthrough_hp" "$prefix/bin/passthrough_hp"
+}
+
+# Fetches Debian 13's fuse3 into $work, once.
+work=''
+get_fuse_source() {
+  [[ ! $work ]] || return 0
+  ((EUID == 0)) || fail "not root, and $1 is missing"
   umask 022
   install_missing dpkg-dev meson ninja-build libudev-dev debian-archive-keyring
   update_once
   local mirror
   mirror=$(debian_mirror)
-  [[ $mirror ]] || fail "the distribution's libfuse3 is older than $fuse_minimum, and there is no Debian mirror among" \
-                        "this machine's package sources (apt-get indextargets): name one in FLOCKFS_DEBIAN_MIRROR"
+  [[ $mirror ]] || fail "$1 is built from Debian 13's source package, and there is no Debian mirror among this" \
+                        "machine's package sources (apt-get indextargets): name one in FLOCKFS_DEBIAN_MIRROR"
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
   (fetch_fuse "$mirror") >"$work/log" 2>&1 ||
     { cat "$work/log" >&2; fail "could not get Debian 13's source package of fuse3 (the log is above)"; }
-  (install_fuse) >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "could not build fuse3 (the log is above)"; }
+}
+
+# Runs the function $1, which makes $2 of the source package.
+build_of_fuse() {
+  get_fuse_source "$2"
+  ("$1") >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "could not build $2 (the log is above)"; }
 }
 
 install_missing "${packages[@]}"
@@ -133,7 +153,10 @@ if ! have_fuse && ! have_fuse "$prefix/lib/pkgconfig"; then
   if [[ $candidate && $candidate != '(none)' ]] && dpkg --compare-versions "$candidate" ge "$fuse_minimum"; then
     install_missing libfuse3-dev
   else
-    build_fuse
+    build_of_fuse install_fuse "libfuse3 >= $fuse_minimum"
   fi
 fi
 have_fuse || have_fuse "$prefix/lib/pkgconfig" || fail "libfuse3 >= $fuse_minimum is still missing"
+if [[ $what == bench && ! -x $prefix/bin/passthrough_hp ]]; then
+  build_of_fuse install_passthrough_hp passthrough_hp
+fi

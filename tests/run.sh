@@ -71,8 +71,8 @@ ours="src/all mount-helper/all tests/unit/all"
 # g++ 12 sees overlaps in its own std::string that cannot be (GCC bugs 105329, 105651).
 gcc_flags=''
 [[ $(g++ -dumpversion) != 12* ]] || gcc_flags=-Wno-restrict
-stage gcc build gcc g++ Release "$gcc_flags" all -DFLOCKFS_WERROR=ON || true
-sanitize() { build "$1" clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_WERROR=ON -DFLOCKFS_SANITIZE="$2"; }
+stage gcc build gcc g++ Release "$gcc_flags" all -DFLOCKFS_WERROR=ON -DFLOCKFS_BENCH=ON || true
+sanitize() { build "$1" clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_WERROR=ON -DFLOCKFS_BENCH=ON -DFLOCKFS_SANITIZE="$2"; }
 stage asan sanitize asan address,undefined || true
 stage tsan sanitize tsan thread || true
 
