@@ -121,8 +121,8 @@ class Actor {
     return flags | (dice(6) == 0 ? O_NONBLOCK : 0) | O_CLOEXEC;
   }
 
-  // ESTALE: the name led elsewhere when the file was locked, and at the kernel's second and last try it had been removed
-  // and made again. Seen once in a hundred runs of five seconds.
+  // ESTALE: the name led elsewhere when the file was locked, and at the kernel's second and last try it had been
+  // removed and made again. Seen once in a hundred runs of five seconds.
   bool may_fail(int flags, int error) {
     if (error == ESTALE) return ++stale_ <= 1 + turn_ / 500;
     return error == EINTR || (error == EAGAIN && (flags & O_NONBLOCK) != 0) ||
