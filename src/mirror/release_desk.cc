@@ -72,7 +72,7 @@ void ReleaseDesk::hurry_up() {
   changed_.notify_one();
 }
 
-void ReleaseDesk::after_look(const InodePtr& inode, std::function<void()> then) {
+void ReleaseDesk::after_look(const InodePtr& inode, const std::function<void()>& then) {
   if (kept_ == 0 || !unlooked(*inode)) {
     then();
     return;

@@ -48,7 +48,7 @@ class ReleaseDesk {
 
   // Calls `then` as soon as no closed file of this inode is left whose mappings have not been looked at: at once in
   // this thread, or later in one of the pool. For those who may not wait for a lock that nobody has any more.
-  void after_look(const InodePtr& inode, std::function<void()> then);
+  void after_look(const InodePtr& inode, const std::function<void()>& then);
 
   // A file was opened: there is a lock to keep an eye on. Costs next to nothing.
   void opened() {

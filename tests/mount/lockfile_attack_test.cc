@@ -22,8 +22,6 @@
 namespace flockfs::test {
 namespace {
 
-const std::string kRecords = "/run/flockfs";
-
 class LockFileAttackTest : public PassthroughTest {
  protected:
   LockFileAttackTest() { cover_record_directory(); }
@@ -119,7 +117,7 @@ TEST_P(LockFileAttackTest, KilledUnderLoadLeavesNothingToTheSecondStart) {
     unmount();
     mount();
     EXPECT_EQ(lock_files(), "") << round;
-    EXPECT_TRUE(list_dir(kRecords).empty());
+    EXPECT_TRUE(lock_file_records().empty());
     unmount();
   }
   EXPECT_TRUE(left) << "nothing was tested";

@@ -249,34 +249,6 @@ TEST_P(CloseThenTryTest, ByTwoProcessesInTurns) {
   for (const int fd : {there[0], there[1], back[0], back[1]}) ::close(fd);
 }
 
-// The same for flock(2) of a client that has the file open itself: another one's open and close leave nothing.
-TEST_P(CloseThenTryTest, ByFlockOfAnother) {
-  int there[2];
-  int back[2];
-  ASSERT_EQ(::pipe2(there, O_CLOEXEC), 0);
-  ASSERT_EQ(::pipe2(back, O_CLOEXEC), 0);
-  char word = 'x';
-  Child opener([&](Peer&) {
-    for (int round = 0; round < rounds() / 4; ++round) {
-      ASSERT_EQ(open_error(mnt("f"), O_RDONLY), 0) << round;
-      ASSERT_EQ(::write(there[1], &word, 1), 1);
-      ASSERT_EQ(::read(back[0], &word, 1), 1);
-    }
-  });
-  Child caller([&](Peer&) {
-    const UniqueFd fd(::open(mnt("f").c_str(), O_RDONLY | O_CLOEXEC));
-    for (int round = 0; round < rounds() / 4; ++round) {
-      ASSERT_EQ(::read(there[0], &word, 1), 1);
-      ASSERT_EQ(::flock(fd.get(), LOCK_EX | LOCK_NB), 0) << round << " " << errno_name(errno);
-      ASSERT_EQ(::flock(fd.get(), LOCK_UN), 0);
-      ASSERT_EQ(::write(back[1], &word, 1), 1);
-    }
-  });
-  EXPECT_TRUE(opener.ends_well(kTime));
-  EXPECT_TRUE(caller.ends_well(kTime));
-  for (const int fd : {there[0], there[1], back[0], back[1]}) ::close(fd);
-}
-
 TEST_P(CloseThenTryTest, AfterMappings) {
   EXPECT_TRUE(in_child(
       [&] {
