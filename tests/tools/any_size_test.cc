@@ -169,7 +169,7 @@ TEST_P(AnySizeTest, FilesAreWalkedReadAndArchivedWithFewDescriptorsAndLittleMemo
 
   const long before = status("VmRSS");
   let_kernel_forget();
-  const auto given_back = [&] { return before - status("VmRSS") > (all - half) * 3 / 2; };
+  const auto given_back = [&] { return before - status("VmRSS") > all - half; };
   if (!sanitized()) {
     EXPECT_TRUE(eventually(given_back, kPatience * 4)) << before << " kB, then " << status("VmRSS") << " kB";
   }

@@ -223,7 +223,7 @@ TEST_P(LargeDirectoryTest, SmallPiecesAreListedWithoutGoingBackInTheSource) {
     calls[size] = calls_of([&] { list_in_small_pieces(mnt(std::to_string(size)), size); });
     // A seek takes overlayfs as long as it goes far, so even one for each piece would be too many.
     EXPECT_LE(calls[size]["lseek"], 5) << size;
-    EXPECT_LE(calls[size]["getdents64"], size / 200) << size;
+    EXPECT_LE(calls[size]["getdents64"], size / 100) << size;
   }
   expect_linear(calls[kOnce], calls[kTwice]);
 }
