@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <ranges>
 #include <utility>
 #include <vector>
 
@@ -97,9 +96,8 @@ std::string shortened(const std::string& text, std::size_t width) {
   }
   std::string tail;
   used = 0;
-  for (const Character& character : std::views::reverse(all)) {
-    if ((used += character.width) > after) break;
-    tail.insert(0, character.bytes);
+  for (std::size_t at = all.size(); at > 0 && (used += all[at - 1].width) <= after; --at) {
+    tail.insert(0, all[at - 1].bytes);
   }
   return head.append(kGap).append(tail);
 }
