@@ -48,7 +48,7 @@ bool DirStream::Buffer::go_to(std::int64_t offset) {
 }
 
 void DirStream::Buffer::drop_what_is_before() {
-  std::memmove(bytes.data(), bytes.data() + at, end - at);
+  if (end > at) std::memmove(bytes.data(), bytes.data() + at, end - at);  // before the first read there is none
   end -= at;
   at = 0;
   first = position;
