@@ -85,7 +85,7 @@ TEST_F(StatusSocketTest, MirrorInAPrivateNamespaceByProcess) {
 
 TEST_F(StatusSocketTest, NothingIsLeft) {
   mount();
-  EXPECT_EQ(status_sockets().size(), 1U);
+  EXPECT_TRUE(eventually([] { return status_sockets().size() == 1; }));
   EXPECT_TRUE(in_child([&] { EXPECT_EQ(list_dir(mnt()), list_dir(source())); }));
   EXPECT_EQ(list_dir(source()).size(), 2U) << "nothing is added to the tree";
   unmount();
@@ -152,7 +152,7 @@ class StatusPlaceTest : public StatusSocketTest {
   // A mirror all the same, which says once why it has no status, and what a client is told.
   void expect_none() {
     mount();
-    EXPECT_EQ(log().count({.event = "nostatus"}), 1U) << log().text();
+    EXPECT_TRUE(log().wait_for({.event = "nostatus"})) << log().text();
     EXPECT_TRUE(in_child([&] { EXPECT_EQ(read_file(mnt("f")), "contents"); }));
     const ProgramResult result = run_status({mnt()});
     EXPECT_EQ(result.exit_code, 1) << result;
