@@ -5,6 +5,8 @@
 #include <mutex>
 #include <utility>
 
+#include "base/signals_blocked.h"
+
 namespace flockfs {
 
 namespace {
@@ -46,17 +48,12 @@ void install_wake_handler() {
   });
 }
 
-// A new thread starts with its creator's signal mask, so all are blocked while it is made (pthread_create(3)).
 int create_quiet_thread(pthread_t* thread, void* (*entry)(void*), void* argument) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kStackBytes);
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const SignalsBlocked blocked;
   const int error = pthread_create(thread, &attributes, entry, argument);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_attr_destroy(&attributes);
   return error;
 }

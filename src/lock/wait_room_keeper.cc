@@ -4,9 +4,9 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <csignal>
 #include <utility>
 
+#include "base/signals_blocked.h"
 #include "lock/wait_room.h"
 
 namespace flockfs {
@@ -31,18 +31,8 @@ WaitRoom::WaitRoom(const LockEngineConfig& config, Keeper keeper)
       long_wait_(config.long_wait),
       reopen_(config.reopen) {
   if (keeper == Keeper::kNone) return;
-  // The daemon's signals are for its main thread; a thread starts with its creator's mask.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  try {
-    keeper_ = std::thread([this] { keep(); });
-  } catch (...) {
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    throw;
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  const SignalsBlocked blocked;
+  keeper_ = std::thread([this] { keep(); });
 }
 
 WaitRoom::~WaitRoom() { WaitRoom::end(); }

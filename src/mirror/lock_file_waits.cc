@@ -4,8 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <system_error>
+
+#include "base/signals_blocked.h"
 
 namespace flockfs {
 namespace {
@@ -48,19 +49,13 @@ LockFileWaits::LockFileWaits(BlockingPool& pool, SignalProbe& probe, const LockF
 LockFileWaits::~LockFileWaits() { end(); }
 
 Status LockFileWaits::start() {
-  // The daemon's signals are for its main thread; a thread starts with its creator's mask.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  Status started;
+  const SignalsBlocked blocked;
   try {
     thread_ = std::thread([this] { run(); });
   } catch (const std::system_error& error) {
-    started = Error{error.code().value(), "cannot start a thread"};
+    return Error{error.code().value(), "cannot start a thread"};
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return started;
+  return {};
 }
 
 void LockFileWaits::wait(Wanted wanted, const std::function<void(Id)>& arrange, Done done,

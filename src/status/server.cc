@@ -1,7 +1,6 @@
 #include "status/server.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -11,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <ctime>
 #include <exception>
@@ -21,6 +19,7 @@
 #include "base/command_name.h"
 #include "base/log.h"
 #include "base/runtime_directory.h"
+#include "base/signals_blocked.h"
 #include "mirror/mirror.h"
 #include "status/local_socket.h"
 #include "status/report.h"
@@ -111,20 +110,14 @@ StatusServer::StatusServer(UniqueFd directory, std::string name, UniqueFd listen
       end_(std::move(end)),
       answer_(std::move(answer)) {}
 
-// The daemon's signals are for its main thread; a thread starts with its creator's mask.
 Status StatusServer::start_thread() {
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  Status started;
+  const SignalsBlocked blocked;
   try {
     thread_ = std::thread([this] { run(); });
   } catch (const std::system_error& error) {
-    started = Error{error.code().value(), "cannot start a thread"};
+    return Error{error.code().value(), "cannot start a thread"};
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return started;
+  return {};
 }
 
 StatusServer::~StatusServer() {
