@@ -4,7 +4,8 @@
 
 namespace flockfs {
 
-// Whether `path` is `directory` or below it, by whole components. Both are canonical.
+// Whether `path` is `directory` or below it, by whole components. Neither ends with a slash, but for the root
+// directory, which may also be "".
 [[nodiscard]] inline bool is_at_or_below(std::string_view path, std::string_view directory) {
   if (directory == "/") return path.starts_with('/');
   if (!path.starts_with(directory)) return false;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/path.h"
+
 namespace flockfs {
 
 namespace {
@@ -9,11 +11,6 @@ namespace {
 std::string_view without_trailing_slashes(std::string_view path) {
   while (!path.empty() && path.back() == '/') path.remove_suffix(1);
   return path;
-}
-
-// REQUIRES: neither ends with a slash.
-bool is_at_or_below(std::string_view path, std::string_view top) {
-  return path.starts_with(top) && (path.size() == top.size() || path[top.size()] == '/');
 }
 
 std::string absolute(std::string_view source, std::string_view path) {
