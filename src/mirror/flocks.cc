@@ -111,11 +111,12 @@ void Flocks::try_on_top(Request request, const std::shared_ptr<OpenFile>& file, 
     return;
   }
   auto answering = std::make_shared<Request>(std::move(request));
-  core_.releases->after_look(file->inode, [this, answering, file, mode] {
+  const bool again = core_.releases->after_look(file->inode, [this, answering, file, mode] {
     const FlockOutcome outcome = opens_.try_flock(file->hold, mode);
     if (outcome.lost) note_lapse(*file);
     answering->error(outcome.error);
   });
+  if (!again) answering->error(first.error);
 }
 
 // As flock(2) converts: what was held goes first.
@@ -150,10 +151,10 @@ void Flocks::alone(Request request, std::shared_ptr<OpenFile> file, int operatio
   if (try_alone(request, *file, wanted)) return;
   if ((operation & LOCK_NB) != 0) {
     auto trying = std::make_shared<std::pair<Request, LockRequest>>(std::move(request), std::move(wanted));
-    core_.releases->after_look(file->inode, [this, trying, file] {
-      auto& [answering, again] = *trying;
-      if (!try_alone(answering, *file, again)) answering.error(EWOULDBLOCK);
+    const bool again = core_.releases->after_look(file->inode, [this, trying, file] {
+      if (!try_alone(trying->first, *file, trying->second)) trying->first.error(EWOULDBLOCK);
     });
+    if (!again) trying->first.error(EWOULDBLOCK);
   } else {
     core_.releases->hurry();
     const auto arrange = [](const Request& waiting, WaitId id) {

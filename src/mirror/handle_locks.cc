@@ -103,11 +103,8 @@ void setlk(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info, struct 
       core.records->set(client, asked, waits, arrange, done);
     };
     // Where opens take record locks, those of files that are closed already are no reason to refuse.
-    if (client.apart && lock->l_type != F_UNLCK) {
-      core.releases->after_look(file->inode, set);
-    } else {
-      set();
-    }
+    const bool minds = client.apart && lock->l_type != F_UNLCK;
+    if (!minds || !core.releases->after_look(file->inode, set)) set();
   });
 }
 

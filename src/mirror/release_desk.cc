@@ -72,11 +72,8 @@ void ReleaseDesk::hurry_up() {
   changed_.notify_one();
 }
 
-void ReleaseDesk::after_look(const InodePtr& inode, const std::function<void()>& then) {
-  if (kept_ == 0 || !unlooked(*inode)) {
-    then();
-    return;
-  }
+bool ReleaseDesk::after_look(const InodePtr& inode, const std::function<void()>& then) {
+  if (kept_ == 0 || !unlooked(*inode)) return false;
   hurry_up();
   const bool started = core_.pool->run([this, inode, then] {
     const TimePoint limit = now() + kLookLimit;
@@ -87,6 +84,7 @@ void ReleaseDesk::after_look(const InodePtr& inode, const std::function<void()>&
     then();
   });
   if (!started) then();
+  return true;
 }
 
 bool ReleaseDesk::unlooked(const Inode& inode) const {

@@ -46,9 +46,10 @@ class ReleaseDesk {
     if (kept_ > 0) hurry_up();
   }
 
-  // Calls `then` as soon as no closed file of this inode is left whose mappings have not been looked at: at once in
-  // this thread, or later in one of the pool. For those who may not wait for a lock that nobody has any more.
-  void after_look(const InodePtr& inode, const std::function<void()>& then);
+  // For those who may not wait for a lock that nobody has any more: if there are closed files of this inode whose
+  // mappings have not been looked at, `then` is called as soon as there are none, by a thread of the pool (or by this
+  // one, now, if none can be had). Else false, and it is not called.
+  bool after_look(const InodePtr& inode, const std::function<void()>& then);
 
   // A file was opened: there is a lock to keep an eye on. Costs next to nothing.
   void opened() {
