@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cli/mount_words.h"
+#include "cli/option_error.h"
 #include "cli/option_list.h"
 #include "cli/option_table.h"
 
@@ -20,10 +21,6 @@ constexpr double kSeconds = 1;
 constexpr double kBackupSeconds = 3600;
 
 Error usage_error(std::string message) { return Error{0, std::move(message)}; }
-
-Error option_error(const std::string& name, const std::string& message) {
-  return usage_error("option '" + name + "': " + message);
-}
 
 Error unknown_option(const std::string& name) { return usage_error("unknown option '" + name + "'"); }
 

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/option_error.h"
+
 namespace flockfs {
 namespace {
 
@@ -47,10 +49,6 @@ Result<std::string> make_canonical(const std::filesystem::path& path) {
 }
 
 namespace {
-
-Error option_error(std::string_view option, const std::string& message) {
-  return Error{0, "option '" + std::string(option) + "': " + message};
-}
 
 std::string outside_source(const std::string& path, const std::string& resolved, const std::string& source) {
   const std::string message = "'" + path + "' is outside SOURCE '" + source + "'";

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/option_error.h"
 #include "cli/paths.h"
 
 namespace flockfs {
@@ -13,10 +14,6 @@ namespace {
 namespace fs = std::filesystem;
 
 using Paths = std::vector<std::string> MirrorConfig::*;
-
-Error option_error(std::string_view option, const std::string& message) {
-  return Error{0, "option '" + std::string(option) + "': " + message};
-}
 
 MirrorConfig* mirror_of(RunPlan& plan, const std::string& path) {
   const auto found = std::ranges::find_if(
