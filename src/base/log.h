@@ -47,9 +47,6 @@ class LogLine {
   std::string line_;
 };
 
-// The text as it stands between quotes in a line; nothing in it can act on a terminal.
-[[nodiscard]] std::string escaped(std::string_view text);
-
 // Queues the line. The line goes to its sink as it is; stderr and the file put `time=…` (UTC, RFC 3339, milliseconds)
 // before it.
 void log_write(LogLevel level, const LogLine& line);

@@ -36,12 +36,6 @@ LogLine& LogLine::quoted(std::string_view key, std::string_view value) {
   return *this;
 }
 
-std::string escaped(std::string_view text) {
-  std::string result;
-  (void)append_escaped(result, text);
-  return result;
-}
-
 LogLine& LogLine::number(std::string_view key, std::int64_t value) {
   append_key(line_, key);
   line_.append(std::to_string(value));

@@ -69,4 +69,10 @@ bool append_escaped(std::string& out, std::string_view value) {
   return plain;
 }
 
+std::string escaped(std::string_view value) {
+  std::string result;
+  (void)append_escaped(result, value);
+  return result;
+}
+
 }  // namespace flockfs

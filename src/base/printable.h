@@ -25,4 +25,7 @@ struct Utf8 {
 // returns whether it can stand without quotes.
 bool append_escaped(std::string& out, std::string_view value);
 
+// The same alone; nothing in it can act on a terminal.
+[[nodiscard]] std::string escaped(std::string_view value);
+
 }  // namespace flockfs

@@ -14,8 +14,8 @@
 #include <optional>
 #include <string_view>
 
-#include "base/log.h"
 #include "base/path.h"
+#include "base/printable.h"
 
 namespace flockfs {
 namespace {

@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <csignal>
 
-#include "base/log.h"
+#include "base/printable.h"
 #include "base/unique_fd.h"
 #include "run/caller_state.h"
 #include "run/runner.h"

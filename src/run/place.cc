@@ -13,8 +13,8 @@
 #include <string_view>
 #include <utility>
 
-#include "base/log.h"
 #include "base/path.h"
+#include "base/printable.h"
 #include "base/unique_fd.h"
 
 namespace flockfs {

@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <string_view>
 
-#include "base/log.h"
+#include "base/printable.h"
 
 namespace flockfs {
 namespace {

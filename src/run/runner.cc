@@ -12,6 +12,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/printable.h"
 #include "lock/foreign_locks.h"
 #include "mirror/device.h"
 #include "mirror/mirror.h"

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/log.h"
+#include "base/printable.h"
 #include "mirror/clients.h"
 
 namespace flockfs {

@@ -27,12 +27,7 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
-std::string as_utf8(const std::string& bytes) {
-  if (is_utf8(bytes)) return bytes;
-  std::string text;
-  (void)append_escaped(text, bytes);
-  return text;
-}
+std::string as_utf8(const std::string& bytes) { return is_utf8(bytes) ? bytes : escaped(bytes); }
 
 Json numbers(const std::vector<std::pair<std::string_view, std::uint64_t>>& from) {
   Json to = Json::object();
