@@ -20,14 +20,12 @@
 namespace flockfs::test {
 namespace {
 
-class StatusSocketTest : public MirrorTest {
+class StatusSocketTest : public MirrorWithStatusTest {
  protected:
-  StatusSocketTest() { cover_run(); }
   void SetUp() override {
     write_file(source("f"), "contents");
     write_file(source("g"), "contents");
   }
-  [[nodiscard]] Json status() const { return status_of(mnt()); }
 };
 
 // To the only socket there is; -1 if that cannot be.
@@ -85,7 +83,7 @@ TEST_F(StatusSocketTest, MirrorInAPrivateNamespaceByProcess) {
 
 TEST_F(StatusSocketTest, NothingIsLeft) {
   mount();
-  EXPECT_TRUE(eventually([] { return status_sockets().size() == 1; }));
+  EXPECT_EQ(status_sockets().size(), 1U);
   EXPECT_TRUE(in_child([&] { EXPECT_EQ(list_dir(mnt()), list_dir(source())); }));
   EXPECT_EQ(list_dir(source()).size(), 2U) << "nothing is added to the tree";
   unmount();
@@ -151,7 +149,7 @@ class StatusPlaceTest : public StatusSocketTest {
  protected:
   // A mirror all the same, which says once why it has no status, and what a client is told.
   void expect_none() {
-    mount();
+    MirrorTest::mount();
     EXPECT_TRUE(log().wait_for({.event = "nostatus"})) << log().text();
     EXPECT_TRUE(in_child([&] { EXPECT_EQ(read_file(mnt("f")), "contents"); }));
     const ProgramResult result = run_status({mnt()});

@@ -19,14 +19,12 @@
 namespace flockfs::test {
 namespace {
 
-class StatusTest : public MirrorTest {
+class StatusTest : public MirrorWithStatusTest {
  protected:
-  StatusTest() { cover_run(); }
   void SetUp() override {
     write_file(source("f"), "contents");
     write_file(source("g"), "contents");
   }
-  [[nodiscard]] Json status() const { return status_of(mnt()); }
   // What this process waits for, once it is seen to.
   [[nodiscard]] Json wait_of(pid_t pid) const {
     const Json seen = status_when(mnt(), [&](const Json& now) { return !entry_of(now["waiting"], pid).is_null(); });

@@ -67,9 +67,8 @@ class Terminal {
   std::string shown_;
 };
 
-class StatusWatchTest : public MirrorTest {
+class StatusWatchTest : public MirrorWithStatusTest {
  protected:
-  StatusWatchTest() { cover_run(); }
   void SetUp() override { write_file(source("f"), "contents"); }
   [[nodiscard]] Program watch(const Terminal& terminal) const {
     return Program({status_program(), "--watch", mnt()}, {.before_exec = [&terminal] { terminal.take(); }});

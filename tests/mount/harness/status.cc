@@ -3,7 +3,9 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <system_error>
+#include <utility>
 
 namespace flockfs::test {
 
@@ -47,6 +49,16 @@ Json entry_of(const Json& list, pid_t pid) {
     if (entry.at("pid") == pid) return entry;
   }
   return {};
+}
+
+MountedMirror& MirrorWithStatusTest::mount(MirrorSetup setup) {
+  MountedMirror& mirror = MirrorTest::mount(std::move(setup));
+  const std::string end = "." + std::to_string(mirror.daemon());
+  EXPECT_TRUE(eventually([&] {
+    const auto names = status_sockets();
+    return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return name.ends_with(end); });
+  }));
+  return mirror;
 }
 
 }  // namespace flockfs::test

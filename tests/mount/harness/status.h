@@ -30,4 +30,13 @@ void cover_run();
 // The first entry of the list whose pid this is; null if there is none.
 [[nodiscard]] Json entry_of(const Json& list, pid_t pid);
 
+// With a /run of its own, and mirrors that can be asked for their status once they are mounted: in the foreground, as
+// tests have them, that is a moment later.
+class MirrorWithStatusTest : public MirrorTest {
+ protected:
+  MirrorWithStatusTest() { cover_run(); }
+  MountedMirror& mount(MirrorSetup setup = {});
+  [[nodiscard]] Json status() const { return status_of(mnt()); }
+};
+
 }  // namespace flockfs::test
