@@ -23,7 +23,7 @@ Error usage_error(std::string message) { return Error{0, std::move(message)}; }
 
 Status apply_long(const std::string& argument, StatusCommand& out) {
   const std::string word =
-      argument.substr(2, argument.find('=') == std::string::npos ? argument.npos : argument.find('=') - 2);
+      argument.substr(2, argument.find('=') == std::string::npos ? std::string::npos : argument.find('=') - 2);
   const auto* const option = std::ranges::find(kOptions, std::string_view(word), &StatusOption::name);
   if (option == kOptions.end()) return usage_error("unknown option '--" + word + "'");
   if (word.size() + 2 != argument.size()) return usage_error("option '" + word + "' takes no value");
