@@ -66,10 +66,10 @@ MUTANTS = {
         "(void)locker_.unlock(holder.fd), (void)locker_.unlock(holder.fd);",
         {"unit_lock": "WaitRoomTest.*"},
     ),
-    "forget-the-fence": (
-        "src/mirror/open_tries.cc",
-        "(void)core_.workers->fence(kFenceLimit);",
-        "return timed_out(std::move(trying->task));",
+    "forget-the-late-release": (
+        "src/mirror/late_release.cc",
+        "  ++looks_;",
+        "  if (++looks_ > 0) return false;",
         {"mount_tests": "*CloseThenTryTest*"},
     ),
     "answer-twice": (

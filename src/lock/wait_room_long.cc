@@ -31,6 +31,26 @@ std::vector<Blocker> WaitRoom::blockers(const FileId& file, LockMode mode) const
   return record == nullptr ? std::vector<Blocker>{} : blockers_in(*record, mode, 0);
 }
 
+std::vector<Blocker> WaitRoom::flock_blockers(const Hold& hold, LockMode mode) const {
+  MutexLock lock(mutex_);
+  const LockRecord* const record = table_.find(file_of(hold));
+  const Holder* const own = record == nullptr ? nullptr : record->holder_of(id_of(hold));
+  std::vector<Blocker> all;
+  if (own == nullptr) return all;
+  const pid_t process = sharer_of(*own);
+  for (const Holder& holder : record->holders()) {
+    if (holder.state == Holder::State::kGivenUp) continue;
+    const bool shared = holder.id == own->id || holder.belongs_to(process);
+    if (!shared && holder.empty) all.push_back({0, holder.mode, true});  // on its way out
+    holder.for_each_member([&](const Member& one) {
+      if (one.id == id_of(hold)) return;
+      const bool blocks = shared ? one.flocked && in_the_way(*one.flocked, mode) : in_the_way(holder.mode, mode);
+      if (blocks) all.push_back({one.owner.tgid, holder.mode, true});
+    });
+  }
+  return all;
+}
+
 void WaitRoom::tell_long_waits() {
   struct LongWait {
     std::shared_ptr<LockWaiter> waiter;

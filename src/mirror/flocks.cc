@@ -7,6 +7,7 @@
 
 #include "mirror/clients.h"
 #include "mirror/events.h"
+#include "mirror/late_release.h"
 #include "mirror/release_desk.h"
 
 namespace flockfs {
@@ -102,21 +103,32 @@ void Flocks::on_top(Request request, std::shared_ptr<OpenFile> file, int operati
                     std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, arrange));
 }
 
-// What was closed before the call does not count, so another try comes after the look for mappings.
+// What was closed before the call does not count. Calls attempt(last) until it returns true; with `last` it must.
+void Flocks::try_again(const InodePtr& inode, const InTheWay& in_the_way, const Attempt& attempt) {
+  const bool started = core_.pool->run([this, inode, in_the_way, attempt] {
+    LateRelease late(core_, *inode);
+    std::vector<Blocker> blockers;
+    do {
+      blockers = in_the_way();
+      if (attempt(false)) return;
+    } while (late.look_again(blockers, false));
+    (void)attempt(true);
+  });
+  if (!started) (void)attempt(true);
+}
+
 void Flocks::try_on_top(Request request, const std::shared_ptr<OpenFile>& file, LockMode mode) {
-  const FlockOutcome first = opens_.try_flock(file->hold, mode);
-  if (first.lost) note_lapse(*file);
-  if (first.error != EWOULDBLOCK || first.lost) {
-    request.error(first.error);
-    return;
-  }
+  const auto in_the_way = [this, file, mode] { return opens_.flock_blockers(file->hold, mode); };
+  const bool outside = in_the_way().empty();
   auto answering = std::make_shared<Request>(std::move(request));
-  const bool again = core_.releases->after_look(file->inode, [this, answering, file, mode] {
+  const auto attempt = [this, answering, file, mode](bool last) {
     const FlockOutcome outcome = opens_.try_flock(file->hold, mode);
     if (outcome.lost) note_lapse(*file);
+    if (outcome.error == EWOULDBLOCK && !outcome.lost && !last) return false;
     answering->error(outcome.error);
-  });
-  if (!again) answering->error(first.error);
+    return true;
+  };
+  if (!attempt(outside)) try_again(file->inode, in_the_way, attempt);
 }
 
 // As flock(2) converts: what was held goes first.
@@ -151,10 +163,17 @@ void Flocks::alone(Request request, std::shared_ptr<OpenFile> file, int operatio
   if (try_alone(request, *file, wanted)) return;
   if ((operation & LOCK_NB) != 0) {
     auto trying = std::make_shared<std::pair<Request, LockRequest>>(std::move(request), std::move(wanted));
-    const bool again = core_.releases->after_look(file->inode, [this, trying, file] {
-      if (!try_alone(trying->first, *file, trying->second)) trying->first.error(EWOULDBLOCK);
-    });
-    if (!again) trying->first.error(EWOULDBLOCK);
+    const auto in_the_way = [this, id = trying->second.file, mode] { return others_.blockers(id, mode); };
+    const auto attempt = [this, trying, file](bool last) {
+      if (try_alone(trying->first, *file, trying->second)) return true;
+      if (last) trying->first.error(EWOULDBLOCK);
+      return last;
+    };
+    if (in_the_way().empty()) {
+      (void)attempt(true);
+    } else {
+      try_again(file->inode, in_the_way, attempt);
+    }
   } else {
     core_.releases->hurry();
     const auto arrange = [](const Request& waiting, WaitId id) {

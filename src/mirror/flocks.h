@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <vector>
 
 #include "lock/lock_engine.h"
 #include "mirror/core.h"
@@ -30,6 +32,10 @@ class Flocks {
  private:
   class Parked;
 
+  using InTheWay = std::function<std::vector<Blocker>()>;
+  using Attempt = std::function<bool(bool last)>;
+
+  void try_again(const InodePtr& inode, const InTheWay& in_the_way, const Attempt& attempt);
   void try_on_top(Request request, const std::shared_ptr<OpenFile>& file, LockMode mode);
   void on_top(Request request, std::shared_ptr<OpenFile> file, int operation);
   bool try_alone(Request& request, OpenFile& file, LockRequest& wanted);

@@ -3,8 +3,10 @@
 
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "mirror/handlers.h"
+#include "mirror/late_release.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/record_locks.h"
 #include "mirror/release_desk.h"
@@ -74,6 +76,17 @@ void answer_locked(Core& core, const std::shared_ptr<Request>& answering, std::u
   if (file->passthrough || !core.pool->run(drop_and_answer)) answering->ok();
 }
 
+// The lock was refused. Returns when nobody of the mirror is in its way that has closed the file already.
+void await_late_release(Core& core, const RecordLocks::Client& client, const RecordLock& lock, const OpenFile& file) {
+  LateRelease late(core, *file.inode);
+  std::vector<Blocker> in_the_way;
+  do {
+    const auto conflict = core.records->find(client, lock, file.fd());
+    in_the_way.clear();
+    if (conflict.ours) in_the_way.push_back({conflict.found.holder, LockMode::kExclusive, true});
+  } while (late.look_again(in_the_way, false));
+}
+
 // Ends of waits come from the thread that waited (RecordLocks). A handled signal makes fcntl(2) fail with EINTR or,
 // with SA_RESTART, start again; so does the kernel after a stop, a debugger or a signal that does nothing: it asks
 // again.
@@ -99,12 +112,19 @@ void setlk(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info, struct 
         answering->error(error);
       }
     };
-    const auto set = [&core, client, asked = record_lock_of(*lock), waits = sleep != 0, arrange, done] {
-      core.records->set(client, asked, waits, arrange, done);
-    };
-    // Where opens take record locks, those of files that are closed already are no reason to refuse.
-    const bool minds = client.apart && lock->l_type != F_UNLCK;
-    if (!minds || !core.releases->after_look(file->inode, set)) set();
+    const RecordLock asked = record_lock_of(*lock);
+    if (sleep != 0 || lock->l_type == F_UNLCK) {
+      core.records->set(client, asked, sleep != 0, arrange, done);
+      return;
+    }
+    core.records->set(client, asked, false, arrange, [&core, client, asked, file, arrange, done](int error) {
+      if (error != EAGAIN || !core.pool->run([&core, client, asked, file, arrange, done] {
+            await_late_release(core, client, asked, *file);
+            core.records->set(client, asked, false, arrange, done);
+          })) {
+        done(error);
+      }
+    });
   });
 }
 

@@ -84,8 +84,6 @@ class OpenPipeline {
   [[nodiscard]] std::optional<TimePoint> deadline_of(const Task& task) const;
   [[nodiscard]] bool tries_once(const Task& task) const;
   void try_again(Task task, LockRequest wanted);
-  [[nodiscard]] bool still_open(const Inode& inode, const std::vector<Blocker>& blockers, Duration waited,
-                                int looks) const;
   void timed_out(Task task);
   void unsupported(Task task, int error);
   void open_unlocked(Task task, std::string_view reason);

@@ -235,8 +235,10 @@ RecordLocks::Conflict RecordLocks::find(const Client& client, const RecordLock& 
   if (!descriptor && apart) return conflict;  // nobody has asked for any
   conflict.error = find_record_lock(descriptor ? descriptor->fd.get() : fd, lock, conflict.found);
   if (conflict.error == 0 && lock.type != F_UNLCK && conflict.found.lock.type != F_UNLCK && conflict.found.holder < 0) {
-    if (const pid_t holder = holder_of(*client.inode, client.owner, conflict.found.lock))
+    if (const pid_t holder = holder_of(*client.inode, client.owner, conflict.found.lock)) {
       conflict.found.holder = holder;
+      conflict.ours = true;
+    }
   }
   return conflict;
 }

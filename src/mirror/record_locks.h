@@ -43,6 +43,7 @@ class RecordLocks {
   struct Conflict {
     int error = 0;
     RecordConflict found;
+    bool ours = false;  // found.holder is a client of the mirror
   };
   using Done = std::function<void(int error)>;
   using WaitId = std::uint64_t;

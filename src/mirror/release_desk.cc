@@ -18,8 +18,6 @@ constexpr auto kFirstPause = std::chrono::milliseconds(5);
 constexpr auto kLongestPause = std::chrono::milliseconds(200);
 // How long closed files are gathered for one look.
 constexpr auto kGather = std::chrono::microseconds(500);
-// The longest wait for a look.
-constexpr auto kLookLimit = std::chrono::seconds(1);
 // How often held locks are looked at, at most.
 constexpr auto kHoldLook = std::chrono::seconds(1);
 
@@ -72,21 +70,6 @@ void ReleaseDesk::hurry_up() {
   changed_.notify_one();
 }
 
-bool ReleaseDesk::after_look(const InodePtr& inode, const std::function<void()>& then) {
-  if (kept_ == 0 || !unlooked(*inode)) return false;
-  hurry_up();
-  const bool started = core_.pool->run([this, inode, then] {
-    const TimePoint limit = now() + kLookLimit;
-    while (unlooked(*inode) && now() < limit && !core_.stopping) {
-      MutexLock lock(mutex_);
-      looked_.wait_until(mutex_, now() + kGather);
-    }
-    then();
-  });
-  if (!started) then();
-  return true;
-}
-
 bool ReleaseDesk::unlooked(const Inode& inode) const {
   MutexLock lock(mutex_);
   return std::any_of(looking_.begin(), looking_.end(), [&](const InodePtr& at) { return at.get() == &inode; }) ||
@@ -136,7 +119,6 @@ void ReleaseDesk::run() {
       MutexLock lock(mutex_);
       gathering_ = !looking_.empty();
       looking_.clear();
-      looked_.notify_all();
     }
     next_poll = core_.records->poll();
     if (now() >= next_hold_look) {

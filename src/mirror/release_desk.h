@@ -3,7 +3,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -45,11 +44,6 @@ class ReleaseDesk {
   void hurry() {
     if (kept_ > 0) hurry_up();
   }
-
-  // For those who may not wait for a lock that nobody has any more: if there are closed files of this inode whose
-  // mappings have not been looked at, `then` is called as soon as there are none, by a thread of the pool (or by this
-  // one, now, if none can be had). Else false, and it is not called.
-  bool after_look(const InodePtr& inode, const std::function<void()>& then);
 
   // A file was opened: there is a lock to keep an eye on. Costs next to nothing.
   void opened() {
@@ -105,9 +99,8 @@ class ReleaseDesk {
   bool poll_ GUARDED_BY(mutex_) = false;
   bool hurry_ GUARDED_BY(mutex_) = false;
   bool gathering_ GUARDED_BY(mutex_) = false;  // the thread comes back soon by itself
-  CondVar looked_;
-  std::atomic<std::size_t> kept_{0};  // in queue_, or in the hands of the thread
-  std::atomic<bool> asleep_{false};   // nothing was open and nothing queued: the thread waits without a timer
+  std::atomic<std::size_t> kept_{0};           // in queue_, or in the hands of the thread
+  std::atomic<bool> asleep_{false};            // nothing was open and nothing queued: the thread waits without a timer
 };
 
 }  // namespace flockfs

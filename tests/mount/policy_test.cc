@@ -196,6 +196,30 @@ class CloseThenTryTest : public MirrorTest, public ::testing::WithParamInterface
     const int burners = std::get<1>(GetParam()) == Machine::kBusy ? 2 * ::get_nprocs() : 0;
     for (int i = 0; i < burners; ++i) busy_.emplace_back([](Peer&) { burn(); });
   }
+  // Two processes, each of which does its part when the other's has returned.
+  static void take_turns(int count, const std::function<void(int)>& one_does,
+                         const std::function<void(int)>& other_does) {
+    int there[2];
+    int back[2];
+    ASSERT_EQ(::pipe2(there, O_CLOEXEC), 0);
+    ASSERT_EQ(::pipe2(back, O_CLOEXEC), 0);
+    const auto play = [&](int from, int to, bool first, const std::function<void(int)>& does) {
+      char word = 'x';
+      for (int round = 0; round < count; ++round) {
+        if (!first || round > 0) {
+          ASSERT_EQ(::read(from, &word, 1), 1);
+        }
+        does(round);
+        if (::testing::Test::HasFailure()) return;
+        ASSERT_EQ(::write(to, &word, 1), 1);
+      }
+    };
+    Child one([&](Peer&) { play(back[0], there[1], true, one_does); });
+    Child other([&](Peer&) { play(there[0], back[1], false, other_does); });
+    for (const int fd : {there[0], there[1], back[0], back[1]}) ::close(fd);
+    EXPECT_TRUE(one.ends_well(kTime));
+    EXPECT_TRUE(other.ends_well(kTime));
+  }
   void TearDown() override {
     for (Child& burner : busy_) EXPECT_TRUE(burner.silent()) << "the machine was not busy all the time";
   }
@@ -228,25 +252,42 @@ TEST_P(CloseThenTryTest, ByOneProcess) {
 
 // Two processes, each of which goes on when the other has closed.
 TEST_P(CloseThenTryTest, ByTwoProcessesInTurns) {
-  int there[2];
-  int back[2];
-  ASSERT_EQ(::pipe2(there, O_CLOEXEC), 0);
-  ASSERT_EQ(::pipe2(back, O_CLOEXEC), 0);
-  const auto take_turns = [&](int from, int to, bool first) {
-    char word = 'x';
-    for (int round = 0; round < rounds() / 2; ++round) {
-      if (!first || round > 0) {
-        ASSERT_EQ(::read(from, &word, 1), 1);
-      }
-      ASSERT_EQ(open_error(mnt("f"), O_RDWR), 0) << round;
-      ASSERT_EQ(::write(to, &word, 1), 1);
-    }
+  take_turns(
+      rounds() / 2, [&](int round) { ASSERT_EQ(open_error(mnt("f"), O_RDWR), 0) << round; },
+      [&](int round) { ASSERT_EQ(open_error(mnt("f"), O_RDWR), 0) << round; });
+}
+
+// A client's flock(2) that only tries, after another's close(2).
+TEST_P(CloseThenTryTest, ByFlockOfAnother) {
+  UniqueFd fd;
+  take_turns(
+      rounds() / 4,
+      [&](int round) {
+        if (!fd) fd.reset(::open(mnt("f").c_str(), O_RDONLY | O_CLOEXEC));
+        ASSERT_TRUE(fd);
+        ASSERT_EQ(::flock(fd.get(), LOCK_EX | LOCK_NB), 0) << round << " " << errno_name(errno);
+        ASSERT_EQ(::flock(fd.get(), LOCK_UN), 0);
+      },
+      [&](int round) { ASSERT_EQ(open_error(mnt("f"), O_RDONLY), 0) << round; });
+}
+
+// The lock of an open file description goes with its last close, like the open's.
+TEST_P(CloseThenTryTest, ByRecordLocksInTurns) {
+  const auto lock_and_close = [&](int round) {
+    const UniqueFd fd(::open(mnt("f").c_str(), O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(fd) << round << " " << errno_name(errno);
+    struct flock lock {};
+    lock.l_type = F_RDLCK;
+    if (round % 2 != 0) lock.l_len = 1;
+    ASSERT_EQ(::fcntl(fd.get(), F_OFD_SETLK, &lock), 0) << round << " " << errno_name(errno);
   };
-  Child one([&](Peer&) { take_turns(back[0], there[1], true); });
-  Child other([&](Peer&) { take_turns(there[0], back[1], false); });
-  EXPECT_TRUE(one.ends_well(kTime));
-  EXPECT_TRUE(other.ends_well(kTime));
-  for (const int fd : {there[0], there[1], back[0], back[1]}) ::close(fd);
+  take_turns(rounds() / 4, lock_and_close, [&](int round) {
+    const UniqueFd fd(::open(mnt("f").c_str(), O_RDWR | O_CLOEXEC));
+    ASSERT_TRUE(fd) << round << " " << errno_name(errno);
+    struct flock lock {};
+    lock.l_type = F_WRLCK;
+    ASSERT_EQ(::fcntl(fd.get(), F_OFD_SETLK, &lock), 0) << round << " " << errno_name(errno);
+  });
 }
 
 TEST_P(CloseThenTryTest, AfterMappings) {
