@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/program_options.hpp>
 
 namespace flockfs {
 namespace {
+
+namespace po = boost::program_options;
 
 constexpr std::size_t kTextColumn = 16;
 
@@ -21,23 +24,40 @@ constexpr std::array kOptions{
 
 Error usage_error(std::string message) { return Error{0, std::move(message)}; }
 
-Status apply_long(const std::string& argument, StatusCommand& out) {
-  const std::string word =
-      argument.substr(2, argument.find('=') == std::string::npos ? std::string::npos : argument.find('=') - 2);
-  const auto* const option = std::ranges::find(kOptions, std::string_view(word), &StatusOption::name);
-  if (option == kOptions.end()) return usage_error("unknown option '--" + word + "'");
-  if (word.size() + 2 != argument.size()) return usage_error("option '" + word + "' takes no value");
-  option->apply(out);
-  return {};
+// Boost's view of the table.
+po::options_description describe_options() {
+  po::options_description description;
+  for (const StatusOption& option : kOptions) {
+    std::string names(option.name);
+    if (option.letter != '\0') names += {',', option.letter};
+    description.add_options()(names.c_str(), new po::untyped_value(true));  // which Boost deletes
+  }
+  return description;
 }
 
-Status apply_letters(const std::string& argument, StatusCommand& out) {
-  for (const char letter : argument.substr(1)) {
-    const auto* const option = std::ranges::find(kOptions, letter, &StatusOption::letter);
-    if (letter == '\0' || option == kOptions.end()) return usage_error(std::string("unknown option '-") + letter + "'");
-    option->apply(out);
+Result<po::parsed_options> parse_with_boost(const std::vector<std::string>& arguments) {
+  using Style = po::command_line_style::style_t;
+  constexpr int kStyle = Style::allow_long | Style::long_allow_adjacent | Style::allow_short |
+                         Style::allow_dash_for_short | Style::short_allow_adjacent | Style::allow_sticky;
+  static const po::options_description options = describe_options();  // what is parsed refers to it
+  try {
+    return po::command_line_parser(arguments).options(options).style(kStyle).allow_unregistered().run();
+  } catch (const po::invalid_command_line_syntax& failure) {
+    const std::string name = failure.get_option_name();
+    return usage_error("option '" + name.substr(std::min(name.find_first_not_of('-'), name.size())) +
+                       "' takes no value");
+  } catch (const po::error& failure) {
+    return usage_error(failure.what());
   }
-  return {};
+}
+
+// Boost names some options with their dashes, some without.
+const StatusOption* option_of(std::string_view boost_name) {
+  boost_name.remove_prefix(std::min(boost_name.find_first_not_of('-'), boost_name.size()));
+  const auto* const found = std::ranges::find_if(kOptions, [&](const StatusOption& one) {
+    return boost_name == one.name || (boost_name.size() == 1 && boost_name[0] == one.letter);
+  });
+  return found == kOptions.end() ? nullptr : found;
 }
 
 }  // namespace
@@ -45,19 +65,21 @@ Status apply_letters(const std::string& argument, StatusCommand& out) {
 std::span<const StatusOption> status_option_table() { return kOptions; }
 
 Result<StatusCommand> parse_status_command_line(const std::vector<std::string>& arguments) {
+  const auto parsed = parse_with_boost(arguments);
+  if (!parsed.ok()) return parsed.error();
   StatusCommand result;
   std::vector<std::string> operands;
-  bool options = true;
-  for (const std::string& argument : arguments) {
-    Status applied;
-    if (!options || argument.size() < 2 || argument[0] != '-') {
-      operands.push_back(argument);
-    } else if (argument == "--") {
-      options = false;
-    } else {
-      applied = argument[1] == '-' ? apply_long(argument, result) : apply_letters(argument, result);
+  for (const po::option& given : parsed->options) {
+    if (given.position_key >= 0) {
+      operands.insert(operands.end(), given.value.begin(), given.value.end());
+      continue;
     }
-    if (!applied.ok()) return applied.error();
+    const StatusOption* const option = given.unregistered ? nullptr : option_of(given.string_key);
+    if (option == nullptr) {
+      const std::string dashes = given.string_key.starts_with('-') ? "" : "--";
+      return usage_error("unknown option '" + dashes + given.string_key + "'");
+    }
+    option->apply(result);
   }
   if (result.request != StatusCommand::Request::kShow) return result;
   if (operands.empty() || operands.front().empty()) return usage_error("MOUNTPOINT is missing");
