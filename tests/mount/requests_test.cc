@@ -1,13 +1,17 @@
-// What a locked open costs: the requests that the kernel sends for each file, by kind. Counted, not timed.
+// What a locked open costs: the requests that the kernel sends for each file, by kind, and the daemon's system calls.
+// Counted, not timed.
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <map>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "harness/mirror_test.h"
 #include "harness/program.h"
+#include "harness/tracer.h"
 
 namespace flockfs::test {
 namespace {
@@ -105,6 +109,71 @@ TEST_P(RequestsTest, WritersFlush) {
   EXPECT_EQ(number(requests, "release"), kFilesEach) << requests.line;
   EXPECT_EQ(number(requests, "flush"), kFilesEach) << requests.line;
   EXPECT_EQ(number(requests, "write"), GetParam() == Passthrough::kAuto ? 0 : kFilesEach) << requests.line;
+}
+
+// The daemon's system calls by name, as `strace -c -f -U calls,name` counts them.
+std::map<std::string, int> calls_of(const std::string& report) {
+  std::map<std::string, int> calls;
+  std::istringstream lines(report);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    int count = 0;
+    if (std::string name; words >> count >> name && name != "total") calls[name] = count;
+  }
+  return calls;
+}
+
+// One reader opens, reads and closes, again and again. What threads do to one another and to their memory depends on
+// the machine and is not counted (nor is what sanitizers do).
+TEST_P(RequestsTest, SystemCallsOfALockedOpen) {
+  mount({.options = {"ro", "attr_timeout=3600", "entry_timeout=3600", "log_level=warning"},
+         .program = {.environment = {kTraceable}}});
+  const auto read_all = [&] {
+    for (int file = 0; file < kFilesEach; ++file) {
+      EXPECT_EQ(read_file(mnt("d0/f" + std::to_string(file))), "0123456789");
+    }
+  };
+  constexpr int kRounds = 6;
+  constexpr int kOpens = kRounds * kFilesEach;
+  // Who has ended is looked for in all of /proc, so it lives on.
+  Child reader([&](Peer& test) {
+    read_all();  // names and attributes are known from now on
+    test.say("ready");
+    test.await("read");
+    for (int round = 0; round < kRounds; ++round) read_all();
+    test.say("done");
+    test.await("end");
+  });
+  ASSERT_TRUE(reader.says("ready"));
+  Tracer strace(mirror().daemon(), {"-c", "-U", "calls,name"}, tree() / "calls");
+  reader.say("read");
+  EXPECT_TRUE(reader.says("done"));
+  const std::string report = strace.stop();
+  reader.say("end");
+  EXPECT_TRUE(reader.ends_well());
+  std::map<std::string, int> calls = calls_of(report);
+  const bool passthrough = GetParam() == Passthrough::kAuto;
+  constexpr int kSpare = 12;                                     // a thread looks at the clients now and then
+  EXPECT_LE(calls["flock"], 2 * kOpens + kFilesEach) << report;  // unlocks may come late, those of before too
+  EXPECT_LE(calls["ioctl"], (passthrough ? 2 : 0) * kOpens + kSpare) << report;
+  EXPECT_LE(calls["writev"] + calls["splice"], (passthrough ? 2 : 3) * kOpens + kSpare) << report;
+  EXPECT_LE(calls["newfstatat"] + calls["fstat"] + calls["statx"], kOpens + kSpare) << report;
+  EXPECT_LE(calls["tgkill"], kOpens + kSpare) << report;
+  // With passthrough one descriptor has the lock, and the kernel has one. What looks into /proc/PID/maps after the
+  // closes, for one or for many, comes on top.
+  EXPECT_LE(calls["open_by_handle_at"], (passthrough ? 2 : 1) * kOpens + kSpare) << report;
+  if (!passthrough) {
+    EXPECT_LE(calls["open_by_handle_at"] + calls["openat"], kOpens + kSpare) << report;
+  }
+  for (const std::string name : {"brk", "futex", "madvise", "mmap", "mprotect", "mremap", "munmap", "sched_yield"}) {
+    calls.erase(name);
+  }
+  if (passthrough) {  // as many as there are processes on the machine that are younger than the open
+    for (const std::string name : {"openat", "read", "close"}) calls.erase(name);
+  }
+  int all = 0;
+  for (const auto& [name, count] : calls) all += count;
+  EXPECT_LE(all, (passthrough ? 12 : 14) * kOpens) << report;
 }
 
 }  // namespace
