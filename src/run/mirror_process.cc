@@ -12,6 +12,7 @@
 
 #include "mirror/mirror.h"
 #include "run/caller_state.h"
+#include "status/server.h"
 
 namespace flockfs {
 namespace {
@@ -61,6 +62,8 @@ int serve(const Serving& wanted, std::unique_ptr<Source> source) {
     return 1;
   }
   if (!die_with(wanted.runner, wanted.config)) return 1;
+  // Nothing of a run may be left when it is killed.
+  const auto status = StatusServer::serve_without_trace(**mirror);
   Message ready;
   ready.kind = Message::Kind::kReady;
   ready.device = (*mirror)->device();

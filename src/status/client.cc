@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/unique_fd.h"
@@ -66,38 +67,81 @@ bool is_trusted(const ucred& peer, uid_t user) { return peer.uid == 0 || peer.ui
 
 using Wanted = std::function<bool(const SocketName&)>;
 
-// The reports of all sockets that are wanted; if there is none, the reason of the last that failed, or `otherwise`.
-Result<std::vector<std::string>> ask_all(uid_t user, const Wanted& wanted, Error otherwise) {
-  std::vector<std::string> reports;
-  std::vector<SocketName> asked;  // the directories may be one and the same
-  for (const std::string& path : directories_of(user)) {
+// The reports of all sockets that are wanted.
+class Asking {
+ public:
+  // `otherwise`: what is wrong if there is none, and no reason turns up.
+  Asking(uid_t user, Wanted wanted, Error otherwise)
+      : user_(user), wanted_(std::move(wanted)), otherwise_(std::move(otherwise)) {}
+
+  void ask_in(const std::string& path) {
     const UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory) {
-      if (errno == EACCES) otherwise = errno_error("cannot open " + path);
-      continue;
+      if (errno == EACCES) otherwise_ = errno_error("cannot open " + path);
+      return;
     }
     for (const std::string& text : names_in(directory.get())) {
-      const auto name = parse_socket_name(text);
-      if (!name || !wanted(*name) || std::ranges::find(asked, *name) != asked.end()) continue;
-      auto socket = connect_in(directory.get(), text);
-      if (!socket) {
-        // ECONNREFUSED: of a daemon that was killed.
-        if (socket.error().code == EACCES) otherwise = Error{EACCES, "cannot ask the mirror"};
-        continue;
-      }
-      const auto peer = peer_of(socket->get());
-      if (!peer || !is_trusted(*peer, user)) continue;
-      auto answer = read_answer(socket->get());
-      if (!answer) {
-        otherwise = answer.error();
-        continue;
-      }
-      asked.push_back(*name);
-      reports.push_back(*std::move(answer));
+      if (const auto name = wanted(text)) ask(*name, connect_in(directory.get(), text), false);
     }
   }
-  if (reports.empty()) return otherwise;
-  return reports;
+
+  // Those of flockfs-run, whose names anybody could have taken.
+  void ask_abstract() {
+    for (const std::string& text : abstract_names()) {
+      if (const auto name = wanted(text)) ask(*name, connect_as_user(text), true);
+    }
+  }
+
+  Result<std::vector<std::string>> reports() && {
+    if (reports_.empty()) return otherwise_;
+    return std::move(reports_);
+  }
+
+ private:
+  [[nodiscard]] std::optional<SocketName> wanted(const std::string& text) const {
+    auto name = parse_socket_name(text);
+    // The directories may be one and the same.
+    if (name && (!wanted_(*name) || std::ranges::find(asked_, *name) != asked_.end())) name.reset();
+    return name;
+  }
+
+  // In a user namespace root has no number by which it could be told from others.
+  [[nodiscard]] Result<UniqueFd> connect_as_user(const std::string& text) const {
+    if (::geteuid() != 0 || user_ == 0 || ::seteuid(user_) != 0) return connect_abstract(text);
+    auto socket = connect_abstract(text);
+    if (::seteuid(0) != 0) return errno_error("cannot become root again");
+    return socket;
+  }
+
+  void ask(const SocketName& name, Result<UniqueFd> socket, bool abstract) {
+    if (!socket) {
+      // ECONNREFUSED: of a daemon that was killed.
+      if (socket.error().code == EACCES) otherwise_ = Error{EACCES, "cannot ask the mirror"};
+      return;
+    }
+    const auto peer = peer_of(socket->get());
+    if (!peer || !is_trusted(*peer, user_) || (abstract && peer->pid != name.daemon)) return;
+    auto answer = read_answer(socket->get());
+    if (!answer) {
+      otherwise_ = answer.error();
+      return;
+    }
+    asked_.push_back(name);
+    reports_.push_back(*std::move(answer));
+  }
+
+  const uid_t user_;
+  const Wanted wanted_;
+  Error otherwise_;
+  std::vector<SocketName> asked_;
+  std::vector<std::string> reports_;
+};
+
+Result<std::vector<std::string>> ask_all(uid_t user, Wanted wanted, Error otherwise) {
+  Asking asking(user, std::move(wanted), std::move(otherwise));
+  for (const std::string& path : directories_of(user)) asking.ask_in(path);
+  asking.ask_abstract();
+  return std::move(asking).reports();
 }
 
 std::optional<ListedMirror> topmost_at(const std::vector<ListedMirror>& mirrors, const std::string& path) {

@@ -21,6 +21,12 @@ enum class Patience { kSomeSeconds, kNone };
 [[nodiscard]] Result<UniqueFd> connect_in(int directory, const std::string& name,
                                           Patience patience = Patience::kSomeSeconds);
 
+// The same for sockets that have their name in no file system (unix(7), abstract): they are gone with their process,
+// but anybody may connect, and take a name. All of this machine's network namespace.
+[[nodiscard]] Result<UniqueFd> listen_abstract(const std::string& name, int backlog);
+[[nodiscard]] Result<UniqueFd> connect_abstract(const std::string& name);
+[[nodiscard]] std::vector<std::string> abstract_names();
+
 // Who is at the other end, or (for one who has connected) listens there.
 [[nodiscard]] Result<ucred> peer_of(int socket);
 

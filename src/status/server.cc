@@ -46,14 +46,20 @@ bool in_user_namespace() {
   return !(map >> inside >> outside >> length) || inside != 0 || outside != 0 || length < UINT32_MAX;
 }
 
-// Of this user or root. The directory and the socket's mode keep out all others already: that is why, in a user
+// Of this user or root. A directory and the socket's mode keep out all others already: that is why, in a user
 // namespace, nobody but root can be the one without a number.
-bool may_ask(int socket) {
+bool may_ask(int socket, bool in_directory) {
   constexpr uid_t kNoNumber = 65534;
   static const bool root_has_no_number = in_user_namespace();
   const auto peer = peer_of(socket);
   if (!peer) return false;
-  return peer->uid == 0 || peer->uid == ::geteuid() || (root_has_no_number && peer->uid == kNoNumber);
+  return peer->uid == 0 || peer->uid == ::geteuid() || (in_directory && root_has_no_number && peer->uid == kNoNumber);
+}
+
+std::unique_ptr<StatusServer> started_or_said(Result<std::unique_ptr<StatusServer>> server) {
+  if (server) return *std::move(server);
+  log_write(LogLevel::kInfo, LogLine("nostatus").quoted("reason", server.error().message()));
+  return nullptr;
 }
 
 // Who only looked whether somebody listens here.
@@ -81,26 +87,34 @@ Result<UniqueFd> StatusServer::open_directory() { return open_runtime_directory(
 Result<std::unique_ptr<StatusServer>> StatusServer::start(UniqueFd directory, dev_t device, Answer answer) {
   remove_sockets_of_the_dead(directory.get());
   const std::string name = to_string(SocketName{device, ::getpid()});
+  auto listener = listen_in(directory.get(), name, kBacklog);
+  return start(std::move(directory), name, std::move(listener), std::move(answer));
+}
+
+Result<std::unique_ptr<StatusServer>> StatusServer::start(UniqueFd directory, std::string name,
+                                                          Result<UniqueFd> listener, Answer answer) {
   UniqueFd end(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!end) return errno_error("cannot make the status socket");
-  auto listener = listen_in(directory.get(), name, kBacklog);
   if (!listener) return Error{listener.error().code, "cannot make the status socket"};
   std::unique_ptr<StatusServer> server(
-      new StatusServer(std::move(directory), name, *std::move(listener), std::move(end), std::move(answer)));
+      new StatusServer(std::move(directory), std::move(name), *std::move(listener), std::move(end), std::move(answer)));
   if (auto started = server->start_thread(); !started) return started.error();
   return server;
 }
 
 std::unique_ptr<StatusServer> StatusServer::serve(Result<UniqueFd> directory, Mirror& mirror) {
-  const auto refused = [](const Error& error) {
-    log_write(LogLevel::kInfo, LogLine("nostatus").quoted("reason", error.message()));
-    return nullptr;
-  };
-  if (!directory) return refused(directory.error());
-  auto server = start(*std::move(directory), mirror.device(),
-                      [&mirror] { return status_report(mirror.state(), ::getpid(), command_of); });
-  if (!server) return refused(server.error());
-  return *std::move(server);
+  if (!directory) return started_or_said(directory.error());
+  return started_or_said(start(*std::move(directory), mirror.device(), report_of(mirror)));
+}
+
+std::unique_ptr<StatusServer> StatusServer::serve_without_trace(Mirror& mirror) {
+  std::string name = to_string(SocketName{mirror.device(), ::getpid()});
+  auto listener = listen_abstract(name, kBacklog);
+  return started_or_said(start({}, std::move(name), std::move(listener), report_of(mirror)));
+}
+
+StatusServer::Answer StatusServer::report_of(Mirror& mirror) {
+  return [&mirror] { return status_report(mirror.state(), ::getpid(), command_of); };
 }
 
 StatusServer::StatusServer(UniqueFd directory, std::string name, UniqueFd listener, UniqueFd end, Answer answer)
@@ -121,7 +135,7 @@ Status StatusServer::start_thread() {
 }
 
 StatusServer::~StatusServer() {
-  (void)::unlinkat(directory_.get(), name_.c_str(), 0);
+  if (directory_) (void)::unlinkat(directory_.get(), name_.c_str(), 0);
   (void)::eventfd_write(end_.get(), 1);
   if (thread_.joinable()) thread_.join();
 }
@@ -160,7 +174,7 @@ void StatusServer::take_clients() {
       if (errno != EAGAIN) next_accept_ = now() + kNoDescriptorPause;
       return;
     }
-    if (!may_ask(socket.get()) || has_gone(socket.get())) continue;
+    if (!may_ask(socket.get(), directory_.valid()) || has_gone(socket.get())) continue;
     if (!text) text = make_answer();
     if (!text) return;
     clients_.push_back({std::move(socket), text, 0, now() + kClientLimit});

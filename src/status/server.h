@@ -35,6 +35,10 @@ class StatusServer {
   // mirror works all the same: then the log says so, once, and this returns null.
   static std::unique_ptr<StatusServer> serve(Result<UniqueFd> directory, Mirror& mirror);
 
+  // The same where nothing may be left behind, however this process ends: the socket has its name in no file system.
+  // Only this user may ask then, and root as this user.
+  static std::unique_ptr<StatusServer> serve_without_trace(Mirror& mirror);
+
   // Removes the socket and ends the thread.
   ~StatusServer();
   StatusServer(const StatusServer&) = delete;
@@ -49,6 +53,9 @@ class StatusServer {
   };
 
   StatusServer(UniqueFd directory, std::string name, UniqueFd listener, UniqueFd end, Answer answer);
+  static Result<std::unique_ptr<StatusServer>> start(UniqueFd directory, std::string name, Result<UniqueFd> listener,
+                                                     Answer answer);
+  static Answer report_of(Mirror& mirror);
   Status start_thread();
   void run();
   void take_clients();
@@ -56,7 +63,7 @@ class StatusServer {
   static bool is_done(Client& client);
 
   // Constant while the thread runs.
-  const UniqueFd directory_;
+  const UniqueFd directory_;  // none: the socket is abstract
   const std::string name_;
   const UniqueFd listener_;
   const UniqueFd end_;  // eventfd

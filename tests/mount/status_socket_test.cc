@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -79,6 +80,24 @@ TEST_F(StatusSocketTest, MirrorInAPrivateNamespaceByProcess) {
   EXPECT_EQ(run_status({mnt()}).exit_code, 1) << "it is not mounted here";
   ::kill(daemon, SIGTERM);
   EXPECT_TRUE(eventually([] { return status_sockets().empty(); }));
+}
+
+// The names of sockets without a file are anybody's: what another process listens for is not taken for a mirror's
+// answer.
+TEST_F(StatusSocketTest, SocketInAnotherProcessesNameIsNotBelieved) {
+  Child alleged([](Peer& test) { test.await("end"); });
+  const std::string name = "flockfs/status.0:77." + std::to_string(alleged.pid());
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  name.copy(address.sun_path + 1, name.size());
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::listen(listener.get(), 8), 0);
+  const ProgramResult result = run_status({std::to_string(alleged.pid())});
+  EXPECT_EQ(result.exit_code, 1) << result;
+  EXPECT_NE(result.err.find("has no mirror"), std::string::npos) << result;
+  alleged.say("end");
 }
 
 TEST_F(StatusSocketTest, NothingIsLeft) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "harness/connection.h"
+#include "harness/status.h"
 #include "harness/users.h"
 #include "run_test.h"
 
@@ -197,6 +198,18 @@ TEST_F(RunCommandTest, OptionsReachTheMirror) {
   const LogReader reader(log);
   EXPECT_TRUE(reader.wait_for({.event = "lock", .path = source("d/g")})) << reader.text();
   EXPECT_TRUE(reader.wait_for({.event = "pass", .path = source("f"), .reason = "prefix"})) << reader.text();
+}
+
+TEST_F(RunCommandTest, StatusByPathInsideAndByProcessOutside) {
+  const auto program = start_shell("exec 3<$S/f; " + status_program() +
+                                   " --json $S >$T/status.new; mv $T/status.new $T/status; exec sleep 1000");
+  ASSERT_TRUE(comes("status")) << program->err();
+  const Json inside = Json::parse(read_file(tree() / "status"));
+  EXPECT_EQ(inside.value("mountpoint", ""), source());
+  const Json outside = status_of(std::to_string(program->pid()));
+  ASSERT_EQ(outside["held"].size(), 1U) << outside;
+  EXPECT_EQ(outside["held"][0].value("path", ""), source("f"));
+  EXPECT_EQ(run_status({source()}).exit_code, 1) << "it is not mounted here";
 }
 
 }  // namespace

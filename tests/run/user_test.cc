@@ -12,6 +12,7 @@
 #include <string>
 
 #include "harness/faults.h"
+#include "harness/status.h"
 #include "harness/users.h"
 #include "run_test.h"
 
@@ -67,6 +68,39 @@ TEST_F(RunUserTest, OrdinaryUserWritesAndWaits) {
   EXPECT_EQ(read_file(source("f")), "changed\n");
   EXPECT_EQ(read_file(source("new")), "new\n");
   EXPECT_EQ(stat_of(source("new")).st_uid, kStranger);
+}
+
+// The user's runtime directory has the socket; whoever lives with the mirror leads to it.
+TEST_F(RunUserTest, StatusOfAnOrdinaryUsersMirror) {
+  if (!users_may_make_namespaces()) GTEST_SKIP() << "this system does not let users do that";
+  ASSERT_EQ(::mkdir((tree() / "runtime").c_str(), 0700), 0);
+  ASSERT_EQ(::chown((tree() / "runtime").c_str(), kStranger, kStrangerGroup), 0);
+  ProgramSetup setup = as_user();
+  setup.environment.push_back("XDG_RUNTIME_DIR=" + (tree() / "runtime"));
+  const auto program = start_shell("echo $$ >$T/pid; exec 3<$S/f; touch $T/open; exec sleep 1000", {}, setup);
+  ASSERT_TRUE(comes("open")) << program->err();
+  const std::string runner = std::to_string(program->pid());
+  ProgramSetup as_root;
+  as_root.environment = setup.environment;
+  for (const ProgramSetup& asker : {setup, as_root}) {
+    const ProgramResult result = run_status({"--json", runner}, asker);
+    ASSERT_EQ(result.exit_code, 0) << result;
+    const auto report = Json::parse(result.out);
+    EXPECT_EQ(report.value("mountpoint", ""), source());
+    ASSERT_EQ(report["held"].size(), 1U) << result;
+    EXPECT_EQ(report["held"][0].value("path", ""), source("f"));
+    EXPECT_EQ(report["held"][0].value("comm", ""), "sleep");
+    EXPECT_EQ(std::to_string(report["held"][0].value("pid", 0)) + "\n", read_file(tree() / "pid"));
+  }
+  ProgramSetup as_another;
+  as_another.before_exec = [] { become_user(kStranger + 1, kStrangerGroup); };
+  const ProgramResult refused = run_status({runner}, as_another);
+  EXPECT_EQ(refused.exit_code, 1) << refused;
+  EXPECT_EQ(refused.out, "");
+  program->process().signal(SIGKILL);
+  EXPECT_EQ(program->exit_code(), 128 + SIGKILL);
+  EXPECT_TRUE(all_gone());
+  EXPECT_TRUE(list_dir(tree() / "runtime").empty()) << "nothing is left";
 }
 
 TEST_F(RunUserTest, NothingIsLeftWhenAnOrdinaryUsersRunnerIsKilled) {
