@@ -35,6 +35,26 @@ TEST_F(ClientFlockTest, TryIsRefusedWhileAnotherReaderHasTheFile) {
   EXPECT_EQ(room_->try_flock(one, kExclusive).error, 0);
 }
 
+TEST_F(ClientFlockTest, WhoIsInTheWayOfATry) {
+  const Hold one = open(10, kShared);
+  EXPECT_TRUE(room_->flock_blockers(one, kExclusive).empty()) << "it is not in its own way";
+  const Hold own = open(10, kShared);
+  EXPECT_TRUE(room_->flock_blockers(one, kExclusive).empty()) << "nor is what else its process has open";
+  ASSERT_EQ(room_->try_flock(own, kShared).error, 0);
+  ASSERT_EQ(room_->flock_blockers(one, kExclusive).size(), 1U) << "but what that has locked by itself is";
+  EXPECT_TRUE(room_->flock_blockers(one, kShared).empty());
+  room_->unlock_flock(own);
+  Hold other = open(20, kShared);
+  const auto blockers = room_->flock_blockers(one, kExclusive);
+  ASSERT_EQ(blockers.size(), 1U);
+  EXPECT_EQ(blockers[0].pid, 20);
+  EXPECT_TRUE(room_->flock_blockers(one, kShared).empty());
+  other.reset();
+  locker_.hold_outside(true);
+  EXPECT_EQ(room_->try_flock(one, kExclusive).error, EWOULDBLOCK);
+  EXPECT_TRUE(room_->flock_blockers(one, kExclusive).empty()) << "somebody outside";
+}
+
 TEST_F(ClientFlockTest, TwoWhoWantMoreGetItOneAfterTheOther) {
   Hold one = open(10, kShared);
   Hold two = open(20, kShared);
