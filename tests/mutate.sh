@@ -66,6 +66,14 @@ MUTANTS = {
         "(void)locker_.unlock(holder.fd), (void)locker_.unlock(holder.fd);",
         {"unit_lock": "WaitRoomTest.*"},
     ),
+    "forget-the-fence": (  # and that RELEASE may come later still, which would make up for it
+        "src/mirror/late_release.cc",
+        "  (void)core_.workers->fence(kFenceLimit);\n  core_.releases->hurry();\n  looked_ = now();\n}\n\n"
+        "bool LateRelease::look_again(const std::vector<Blocker>& in_the_way, bool waited_for) {\n",
+        "}\n\nbool LateRelease::look_again(const std::vector<Blocker>& in_the_way, bool waited_for) {\n"
+        "  if (looks_ == 0) return false;\n",
+        {"mount_tests": "*CloseThenTryTest*"},
+    ),
     "forget-the-late-release": (
         "src/mirror/late_release.cc",
         "  ++looks_;",
