@@ -6,6 +6,7 @@
 #include <boost/program_options.hpp>
 #include <utility>
 
+#include "cli/config_file.h"
 #include "cli/mount_words.h"
 #include "cli/option_error.h"
 #include "cli/option_list.h"
@@ -152,12 +153,45 @@ Status apply_element(const ListedOption& element, CommandLine& out) {
   return apply(*option, element.value.value_or(""), out);
 }
 
+// What --config has set is not missing: a single operand is MOUNTPOINT then.
 Status set_operands(const std::vector<std::string>& operands, CommandLine& out) {
-  if (operands.empty()) return usage_error("SOURCE and MOUNTPOINT are missing");
-  if (operands.size() == 1) return usage_error("MOUNTPOINT is missing");
+  std::string& source = out.mirror.source;
+  std::string& mountpoint = out.mirror.mountpoint;
   if (operands.size() > 2) return usage_error("one operand too many: '" + operands[2] + "'");
-  out.mirror.source = operands[0];
-  out.mirror.mountpoint = operands[1];
+  if (operands.empty()) {
+    if (source.empty() && mountpoint.empty()) return usage_error("SOURCE and MOUNTPOINT are missing");
+    if (source.empty()) return usage_error("SOURCE is missing");
+    return mountpoint.empty() ? usage_error("MOUNTPOINT is missing") : Status();
+  }
+  if (operands.size() == 1 && source.empty()) return usage_error("MOUNTPOINT is missing");
+  if (operands.size() == 2) source = operands.front();
+  mountpoint = operands.back();
+  return {};
+}
+
+Status apply_setting(const ConfigSetting& setting, CommandLine& out) {
+  std::string* const operand = setting.name == "source"       ? &out.mirror.source
+                               : setting.name == "mountpoint" ? &out.mirror.mountpoint
+                                                              : nullptr;
+  if (operand != nullptr) {
+    if (setting.value.empty()) return usage_error("'" + setting.name + "' needs a path");
+    *operand = setting.value;
+    return {};
+  }
+  ListedOption element{setting.name, std::nullopt};
+  if (setting.has_value) element.value = setting.value;
+  return apply_element(element, out);
+}
+
+// Each setting is an option as it might stand in a "-o" list.
+Status apply_config_file(const std::string& path, CommandLine& out) {
+  const auto settings = read_config_file(path);
+  if (!settings.ok()) return option_error("config", settings.error().message());
+  for (const ConfigSetting& setting : *settings) {
+    if (Status applied = apply_setting(setting, out); !applied.ok()) {
+      return usage_error(path + ":" + std::to_string(setting.line) + ": " + applied.error().message());
+    }
+  }
   return {};
 }
 
@@ -165,6 +199,12 @@ Status set_operands(const std::vector<std::string>& operands, CommandLine& out) 
 Status apply_all(const std::vector<std::string>& arguments, CommandLine& result, std::vector<std::string>& operands) {
   const auto parsed = parse_with_boost(arguments, result.program);
   if (!parsed.ok()) return parsed.error();
+  const auto config = std::find_if(parsed->options.rbegin(), parsed->options.rend(), [](const po::option& given) {
+    return given.string_key == "config" && !given.unregistered && given.position_key < 0;
+  });
+  if (config != parsed->options.rend() && !config->value.empty()) {
+    if (Status applied = apply_config_file(config->value.front(), result); !applied.ok()) return applied;
+  }
   for (const po::option& given : parsed->options) {
     if (given.position_key >= 0) {
       operands.insert(operands.end(), given.value.begin(), given.value.end());

@@ -27,6 +27,7 @@ struct CommandLine {
   Request request = Request::kMount;
   MirrorConfig mirror;  // paths as they were typed, until resolve_operands() and resolve_option_paths()
   LogConfig log;
+  std::string config_file;
   bool foreground = false;
   std::optional<bool> allow_other;                            // none: as fits the user
   std::optional<std::chrono::duration<double>> attr_timeout;  // none: as fits the program
@@ -39,8 +40,8 @@ struct CommandLine {
   bool fail_if_unlocked = false;
 };
 
-// Parses the arguments of flockfs (without its name) for a user with this effective id. The Error's context is what to
-// print; nothing is looked at outside the arguments.
+// Parses the arguments of flockfs (without its name) for a user with this effective id, and before them what the file
+// of --config says, so that they beat it. The Error's context is what to print; nothing else is looked at.
 Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments, uid_t user);
 
 // The same for flockfs-run: [OPTIONS] SOURCE... -- COMMAND [ARGUMENT...]

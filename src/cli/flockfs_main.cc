@@ -13,9 +13,11 @@
 #include "base/log.h"
 #include "cli/command_line.h"
 #include "cli/daemonize.h"
+#include "cli/dead_mirror.h"
 #include "cli/exit_code.h"
 #include "cli/help.h"
 #include "cli/paths.h"
+#include "cli/service_manager.h"
 #include "mirror/mirror.h"
 #include "status/server.h"
 
@@ -52,6 +54,7 @@ ExitCode serve(const CommandLine& command, Startup startup) {
   auto mirror = Mirror::mount(command.mirror);
   if (!mirror.ok()) return startup.fail(kExitFailure, mirror.error().message());
   const auto status = StatusServer::serve(std::move(status_directory), **mirror);
+  if (Status told = tell_service_manager("READY=1"); !told) log_error("notify", "", told.error());
   // Whoever started us has gone (^C, a timeout): nobody will use this mirror or unmount it, so stop in the usual way.
   if (!startup.ready()) (void)::kill(::getpid(), SIGTERM);
   const Status served = (*mirror)->serve();
@@ -82,6 +85,9 @@ ExitCode main_with(const std::vector<std::string>& arguments) {
   if (!command.ok()) return print_usage_error(command.error().message());
   if (command->request == CommandLine::Request::kHelp) return print(help_text());
   if (command->request == CommandLine::Request::kVersion) return print(version_text());
+  const auto replaced = detach_dead_mirrors(command->mirror.mountpoint);
+  if (!replaced.ok()) return print_failure(replaced.error().message());
+  if (*replaced > 0) (void)std::fprintf(stderr, "flockfs: replacing a mirror that has died\n");
   if (Status resolved = resolve_operands(*command); !resolved.ok()) return print_failure(resolved.error().message());
   if (Status resolved = resolve_option_paths(*command); !resolved.ok()) {
     return print_usage_error(resolved.error().message());

@@ -244,6 +244,9 @@ constexpr std::array kOptions{
 
     OptionSpec{"", 'o', "NAME[=VALUE],...", "", "options, as in fstab", kOther, kCommandLineOnly, kAdds,
                apply_option_list},
+    OptionSpec{"config", 0, "FILE", "", "also read options, SOURCE and MOUNTPOINT from FILE", kOther, kCommandLineOnly,
+               kLastWins, [](std::string_view value, CommandLine& out) { return set_path(value, out.config_file); },
+               Takers::kFlockfsOnly},
     OptionSpec{"help", 'h', "", "", "display this help", kOther, kCommandLineOnly, kLastWins,
                [](std::string_view /*value*/, CommandLine& out) -> Status {
                  out.request = CommandLine::Request::kHelp;

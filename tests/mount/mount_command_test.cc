@@ -112,6 +112,34 @@ TEST_F(MountCommandTest, MountAllMountsIt) {
   expect_mirror(source(), mnt());
 }
 
+TEST_F(MountCommandTest, MountAllTwiceMountsItOnce) {
+  const std::string fstab = tree() / "fstab";
+  write_file(fstab, source() + " " + mnt() + " flockfs ro 0 0\n");
+  ASSERT_EQ(run_mount({"--all", "--fstab", fstab}).exit_code, 0);
+  const auto daemon = find_daemon(mnt());
+  const auto again = run_mount({"--all", "--fstab", fstab});
+  EXPECT_EQ(again.exit_code, 0) << again;
+  EXPECT_EQ(find_daemon(mnt()), daemon);
+  EXPECT_EQ(umount(mnt()), 0);
+  EXPECT_FALSE(find_mount(mnt())) << "there was a second one";
+  EXPECT_TRUE(eventually([&] { return !find_daemon(mnt()); }));
+}
+
+// `mount -a` leaves alone what is in the mount table, dead or alive (util-linux); a mount of it by name does not.
+TEST_F(MountCommandTest, DeadMirrorIsReplaced) {
+  const std::string fstab = tree() / "fstab";
+  write_file(fstab, source() + " " + mnt() + " flockfs defaults 0 0\n");
+  ASSERT_EQ(run_mount({"--all", "--fstab", fstab}).exit_code, 0);
+  const auto daemon = find_daemon(mnt());
+  ASSERT_TRUE(daemon);
+  ::kill(*daemon, SIGKILL);
+  ASSERT_TRUE(eventually([&] { return !find_daemon(mnt()); }));
+  EXPECT_EQ(run_mount({"--all", "--fstab", fstab}).exit_code, 0);
+  const auto result = run_mount({"--fstab", fstab, mnt()});
+  ASSERT_EQ(result.exit_code, 0) << result;
+  expect_mirror(source(), mnt());
+}
+
 // As fstab(5) has it, and with a backslash before the commas of an option's value.
 std::string escaped_for_fstab(const std::string& path) {
   std::string text;
