@@ -2,10 +2,10 @@
 # Installs what flockfs needs on Debian, Ubuntu and their like. Does nothing, and asks no network, when nothing is
 # missing.
 #
-#   packaging/install-deps.sh [build|demo|test|full|bench]
+#   packaging/install-deps.sh [build|demo|test|full|bench|package]
 #
 # build: compile and install flockfs. demo: also what packaging/try.sh runs. test: also what tests/run.sh runs. full:
-# also what tests/full.sh runs. bench: what bench/run.sh runs; libfuse's passthrough_hp is built from Debian 13's source
+# also what tests/full.sh runs. package: also what packaging/build-deb.sh runs. bench: what bench/run.sh runs; libfuse's passthrough_hp is built from Debian 13's source
 # package of fuse3, got as described below, and goes to $FLOCKFS_DEPS_PREFIX/bin.
 #
 # libfuse3 >= 3.17 comes from the distribution where it has it. Where it does not (Debian 12 has 3.14), Debian 13's
@@ -21,7 +21,7 @@ what=${1:-build}
 
 fail() { printf 'install-deps.sh: %s\n' "$*" >&2; exit 1; }
 
-(($# <= 1)) || fail "one set at most (build, demo, test, full or bench)"
+(($# <= 1)) || fail "one set at most (build, demo, test, full, bench or package)"
 [[ $prefix == /* ]] || fail "FLOCKFS_DEPS_PREFIX is not an absolute path: $prefix"
 
 packages=(g++ cmake make pkg-config libboost-program-options-dev libspdlog-dev libfmt-dev libcap-dev
@@ -33,15 +33,17 @@ test=(libgtest-dev libgmock-dev clang clang-format clang-tidy libclang-rt-dev ni
       # For their setlock, chpst, lckdo, s6-setlock: without what they recommend none of them starts a service.
       daemontools runit moreutils s6
       ed vim-tiny restic borgbackup systemd)
-full=(debootstrap)
+package=(debhelper lintian dpkg-dev git)
+full=(debootstrap rpm)
 bench=(ninja-build git rsync bindfs findutils)
 case $what in
   build) ;;
   demo) packages+=("${demo[@]}") ;;
   test) packages+=("${demo[@]}" "${test[@]}") ;;
-  full) packages+=("${demo[@]}" "${test[@]}" "${full[@]}") ;;
+  full) packages+=("${demo[@]}" "${test[@]}" "${package[@]}" "${full[@]}") ;;
+  package) packages+=("${package[@]}") ;;
   bench) packages+=("${demo[@]}" "${bench[@]}") ;;
-  *) fail "unknown set '$what' (build, demo, test, full or bench)" ;;
+  *) fail "unknown set '$what' (build, demo, test, full, bench or package)" ;;
 esac
 
 command -v apt-get >/dev/null ||

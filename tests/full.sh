@@ -20,6 +20,7 @@
 #   the tests of real programs (tests/tools)       with the sanitized daemons too (at CI's sizes); CI with the plain one
 #   mount tests of the sanitized daemons           with the kernel's passthrough and without; CI without, where both exist
 #   fresh Debian 12 and 13 (.ci/fresh-install)     demonstration, installation, mount(8), all builds; CI not at all
+#   tests/packages.sh                              packages, also on fresh Debian 12 and 13; CI not at all
 #
 # Says at the end which stage took how long; the exit status is not 0 if one failed.
 set -euo pipefail
@@ -63,6 +64,7 @@ fresh=$!
 stage "mount tests, 20 times" mount_tests --repeat until-fail:20 --quiet --output-log "$builds/loop.log"
 stage "fresh Debian 12 and 13 (the rest)" fresh_end
 stage "mount tests, every core busy" busy_mount_tests
+stage "packages" "$root/tests/packages.sh"
 stage "known bugs are seen" "$root/tests/mutate.sh"
 
 printf '\n'
