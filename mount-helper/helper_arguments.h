@@ -29,7 +29,7 @@ struct HelperArguments {
   bool fake = false;                           // -f: check, and mount nothing
   bool verbose = false;                        // -v
 
-  // The arguments for flockfs(1), its name first.
+  // The arguments for flockfs(8), its name first.
   [[nodiscard]] std::vector<std::string> flockfs_arguments() const;
 };
 

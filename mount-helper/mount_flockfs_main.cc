@@ -26,7 +26,7 @@ constexpr const char* kHelp =
     " -s          ignore unknown options\n"
     " -v          say what is done\n"
     " -N NS       mount in the mount namespace of a process id or file NS\n"
-    " -o OPTIONS  options of flockfs(1) and mount(8), separated by commas\n"
+    " -o OPTIONS  options of flockfs(8) and mount(8), separated by commas\n"
     " -t TYPE     flockfs or fuse.flockfs\n"
     " -h, --help\n"
     " -V, --version\n"

@@ -9,7 +9,7 @@
 
 namespace flockfs {
 
-// flockfs(1), ready to be started: ../bin/flockfs as seen from this program, else the one in the directory that was
+// flockfs(8), ready to be started: ../bin/flockfs as seen from this program, else the one in the directory that was
 // configured. A descriptor, so that it is the one of this mount namespace wherever we go.
 Result<UniqueFd> find_flockfs();
 

@@ -32,7 +32,9 @@ test=(libgtest-dev libgmock-dev clang clang-format clang-tidy libclang-rt-dev ni
       python3-whisper graphite-carbon python3-setuptools sqlite3
       # For their setlock, chpst, lckdo, s6-setlock: without what they recommend none of them starts a service.
       daemontools runit moreutils s6
-      ed vim-tiny restic borgbackup systemd)
+      ed vim-tiny restic borgbackup systemd
+      # Man pages and completions; jq is in an example.
+      mandoc zsh fish jq)
 package=(debhelper lintian dpkg-dev git)
 full=(debootstrap rpm)
 bench=(ninja-build git rsync bindfs findutils)

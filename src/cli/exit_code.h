@@ -2,7 +2,7 @@
 
 namespace flockfs {
 
-// What flockfs(1) exits with; part of its interface.
+// What flockfs(8) exits with; part of its interface.
 enum ExitCode : int {
   kExitOk = 0,
   kExitFailure = 1,  // the mirror could not be mounted or served

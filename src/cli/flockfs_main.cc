@@ -1,4 +1,4 @@
-// flockfs(1): mounts a locking mirror and serves it.
+// flockfs(8): mounts a locking mirror and serves it.
 
 #include <sys/prctl.h>
 #include <unistd.h>

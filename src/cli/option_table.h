@@ -45,7 +45,7 @@ struct OptionSpec {
   [[nodiscard]] std::string display_name() const;
 };
 
-// All options of flockfs(1) and flockfs-run(1), in the order of --help.
+// All options of flockfs(8) and flockfs-run(1), in the order of --help.
 std::span<const OptionSpec> option_table();
 
 // The option of this program whose long name, spelt with either of '-' and '_', is `name`; or null.

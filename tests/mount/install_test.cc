@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "harness/connection.h"
 #include "harness/guardian.h"
@@ -61,6 +62,19 @@ TEST_F(InstallTest, InstalledHelperMountsByTheInstalledProgram) {
 TEST_F(InstallTest, NothingIsInstalledThatGivesRights) {
   for (const std::string program : {"bin/flockfs", "bin/flockfs-run", "sbin/mount.flockfs"}) {
     EXPECT_EQ(stat_of(prefix() + "/" + program).st_mode & 07777, 0755u) << program;
+  }
+}
+
+TEST_F(InstallTest, PagesAndCompletionsAreWhereTheyAreLookedFor) {
+  std::vector<std::string> files{"man/man8/flockfs.8", "man/man8/mount.flockfs.8", "man/man1/flockfs-run.1",
+                                 "man/man1/flockfs-status.1", "zsh/vendor-completions/_flockfs"};
+  for (const std::string program : {"flockfs", "flockfs-run", "flockfs-status", "mount.flockfs"}) {
+    files.push_back("bash-completion/completions/" + program);
+    files.push_back("fish/vendor_completions.d/" + program + ".fish");
+  }
+  for (const std::string& file : files) {
+    // Through the links of those that are for several programs.
+    EXPECT_TRUE(std::filesystem::is_regular_file(prefix() + "/share/" + file)) << file;
   }
 }
 
