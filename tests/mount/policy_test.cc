@@ -214,8 +214,15 @@ class CloseThenTryTest : public MirrorTest, public ::testing::WithParamInterface
         ASSERT_EQ(::write(to, &word, 1), 1);
       }
     };
-    Child one([&](Peer&) { play(back[0], there[1], true, one_does); });
-    Child other([&](Peer&) { play(there[0], back[1], false, other_does); });
+    // Each keeps its own ends only: so it notices if the other has given up.
+    Child one([&](Peer&) {
+      for (const int fd : {there[0], back[1]}) ::close(fd);
+      play(back[0], there[1], true, one_does);
+    });
+    Child other([&](Peer&) {
+      for (const int fd : {there[1], back[0]}) ::close(fd);
+      play(there[0], back[1], false, other_does);
+    });
     for (const int fd : {there[0], there[1], back[0], back[1]}) ::close(fd);
     EXPECT_TRUE(one.ends_well(kTime));
     EXPECT_TRUE(other.ends_well(kTime));
