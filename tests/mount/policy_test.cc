@@ -211,7 +211,10 @@ class CloseThenTryTest : public MirrorTest, public ::testing::WithParamInterface
         }
         does(round);
         if (::testing::Test::HasFailure()) return;
-        ASSERT_EQ(::write(to, &word, 1), 1);
+        const bool waited_for = first || round + 1 < count;
+        if (waited_for) {
+          ASSERT_EQ(::write(to, &word, 1), 1);
+        }
       }
     };
     // Each keeps its own ends only: so it notices if the other has given up.

@@ -26,7 +26,11 @@ ln -s "$SBIN/mount.flockfs" "$W/upper/mount.fuse.flockfs"
 mount -t overlay -o "lowerdir=$sbin,upperdir=$W/upper,workdir=$W/work" none "$sbin"
 export RESTIC_REPOSITORY=/srv/backup/restic RESTIC_PASSWORD=sample RESTIC_CACHE_DIR=/srv/backup/cache
 cd /srv/data
+mirrors() { findmnt --noheadings --raw -o TARGET -t fuse.flockfs; }
+there=$(mirrors || true)
 """
+# That whatever was mounted is unmounted again.
+NOTHING_LEFT = '[ "$(mirrors)" = "$there" ]\n'
 
 
 def run(script, bin_dir, sbin_dir):

@@ -9,7 +9,7 @@ import pathlib
 import re
 import sys
 
-from example_ground import ROOT, run, script_of_fstab
+from example_ground import NOTHING_LEFT, ROOT, run, script_of_fstab
 
 PAGES = ["flockfs.8", "mount.flockfs.8", "flockfs-run.1", "flockfs-status.1"]
 
@@ -35,8 +35,7 @@ def script_of(page, block):
     if page == "flockfs-status.1":
         before += "flockfs /var/lib/graphite/whisper /mnt/graphite\n"
         after += "umount /mnt/graphite\n"
-    # Whatever was mounted is unmounted again by the example.
-    return f"{before}{block}{after}" + '[ -z "$(findmnt --noheadings -t fuse.flockfs)" ]\n'
+    return before + block + after + NOTHING_LEFT
 
 
 def main():

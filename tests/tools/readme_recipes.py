@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 
-from example_ground import ROOT, run, script_of_fstab
+from example_ground import NOTHING_LEFT, ROOT, run, script_of_fstab
 
 # Rewrites a file whole, at first half of it: without the lock a copy would mostly be torn.
 WRITER = r"""
@@ -76,7 +76,7 @@ def script_of(block):
     if len(known) != 1:
         return None
     before, after = RECIPES[known[0]]
-    return f"{before}{block}{after}" + '[ -z "$(findmnt --noheadings -t fuse.flockfs)" ]\n'
+    return before + block + after + NOTHING_LEFT
 
 
 def main():
