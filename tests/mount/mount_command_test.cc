@@ -134,6 +134,7 @@ TEST_F(MountCommandTest, DeadMirrorIsReplaced) {
   ASSERT_TRUE(daemon);
   ::kill(*daemon, SIGKILL);
   ASSERT_TRUE(eventually([&] { return !find_daemon(mnt()); }));
+  EXPECT_TRUE(in_child([&] { EXPECT_TRUE(eventually([&] { return open_error(mnt("f"), O_RDONLY) == ENOTCONN; })); }));
   EXPECT_EQ(run_mount({"--all", "--fstab", fstab}).exit_code, 0);
   const auto result = run_mount({"--fstab", fstab, mnt()});
   ASSERT_EQ(result.exit_code, 0) << result;
