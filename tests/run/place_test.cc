@@ -166,10 +166,16 @@ TEST_F(RunPlaceTest, NothingWithoutANameCountsAsBelowRoot) {
 }
 
 TEST_F(RunPlaceTest, RunsCanBeNested) {
+  const std::vector<std::string> nested{
+      "--timeout=0", source(), "--", flockfs_run_program(), "--timeout=0", source(), "--", "cat", source("f")};
+  const auto free = run(nested);
+  EXPECT_EQ(free.exit_code, 0) << free;
+  EXPECT_EQ(free.out, "contents");
   const ForeignLock foreign(source("f"), LOCK_EX);
-  const auto result = run({source(), "--", flockfs_run_program(), "--timeout=0", source(), "--", "cat", source("f")});
-  EXPECT_NE(result.exit_code, 0) << result;
-  EXPECT_EQ(result.out, "");
+  const auto held = run(nested);
+  EXPECT_EQ(held.exit_code, 1) << held;
+  EXPECT_EQ(held.out, "");
+  EXPECT_NE(held.err.find("1 refused"), std::string::npos) << held;
 }
 
 }  // namespace
