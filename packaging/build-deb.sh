@@ -17,7 +17,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tree=$work/flockfs-$version
 mkdir "$tree"
-git -c safe.directory='*' -C "$root" ls-files -z --cached --others --exclude-standard |
+"$root/packaging/list-sources.sh" |
   tar -C "$root" --null --ignore-failed-read -T - -cf - | tar -C "$tree" --no-same-owner -xf -
 mv "$tree/packaging/debian" "$tree/debian"
 cat >"$tree/debian/changelog" <<CHANGELOG

@@ -12,7 +12,7 @@ version=$("$root/packaging/version.sh")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/SOURCES"
-git -c safe.directory='*' -C "$root" ls-files -z --cached --others --exclude-standard |
+"$root/packaging/list-sources.sh" |
   tar -C "$root" --null --ignore-failed-read -T - --transform "s,^,flockfs-$version/," -czf "$work/SOURCES/flockfs-$version.tar.gz"
 read -ra options <<<"${FLOCKFS_RPMBUILD:-}"
 rpmbuild -bb "${options[@]}" --define "_topdir $work" --define "flockfs_version $version" \
