@@ -139,8 +139,10 @@ std::string MirrorProcess::death() {
   return "ended with status " + std::to_string(WEXITSTATUS(*status_));
 }
 
-void MirrorProcess::signal(int number) const {
-  if (!status_) (void)::kill(pid_, number);
+void MirrorProcess::signal(int number) {
+  if (status_) return;
+  if (number == SIGKILL) killed_ = true;
+  (void)::kill(pid_, number);
 }
 
 }  // namespace flockfs

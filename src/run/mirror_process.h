@@ -44,7 +44,9 @@ class MirrorProcess {
   // How it ended: "was killed by signal 9", "ended with status 1". REQUIRES: ended().
   std::string death();
 
-  void signal(int number) const;
+  void signal(int number);
+  // It has ended, and neither well nor by our SIGKILL: it died by itself. Once death() has been asked for.
+  [[nodiscard]] bool failed() const { return status_.value_or(0) != 0 && !killed_; }
   // Gives its process table entry back, if it has ended.
   bool reap();
 
@@ -58,6 +60,7 @@ class MirrorProcess {
   pid_t pid_;
   std::optional<int> status_;
   bool ended_ = false;
+  bool killed_ = false;  // by us
   dev_t device_ = 0;
   bool passes_through_ = false;
 };

@@ -60,6 +60,7 @@ class Runner {
   void read_messages();
   void take(std::size_t mirror, const Message& message);
   void see_deaths();
+  void note_death(std::size_t mirror);
   void tick();
   void stop_mirrors();
   bool await_end(std::size_t mirror, TimePoint limit);
@@ -169,13 +170,16 @@ void Runner::read_messages() {
 // A mirror that dies takes nobody along: what COMMAND does below its SOURCE fails with ENOTCONN.
 void Runner::see_deaths() {
   for (std::size_t i = 0; i < mirrors_.size(); ++i) {
-    if (!mirrors_[i].ended() || died_[i]) continue;
-    died_[i] = true;
-    waits_.forget(i);
-    line_.clear();
-    (void)say(0, "the mirror of '" + escaped(mirrors_[i].source()) + "' " + mirrors_[i].death() +
-                     ": nothing below it can be read any more (ENOTCONN)");
+    if (mirrors_[i].ended() && !died_[i]) note_death(i);
   }
+}
+
+void Runner::note_death(std::size_t mirror) {
+  died_[mirror] = true;
+  waits_.forget(mirror);
+  line_.clear();
+  (void)say(0, "the mirror of '" + escaped(mirrors_[mirror].source()) + "' " + mirrors_[mirror].death() +
+                   ": nothing below it can be read any more (ENOTCONN)");
 }
 
 void Runner::wait_for_something() {
@@ -224,7 +228,7 @@ void Runner::supervise() {
 // The mount itself goes with the namespace: until then, whoever COMMAND has left behind finds a dead mirror.
 void Runner::stop_mirrors() {
   const TimePoint limit = now() + kStopLimit;
-  for (const MirrorProcess& mirror : mirrors_) mirror.signal(SIGTERM);
+  for (MirrorProcess& mirror : mirrors_) mirror.signal(SIGTERM);
   for (std::size_t i = 0; i < mirrors_.size(); ++i) {
     if (!await_end(i, limit)) mirrors_[i].signal(SIGKILL);
   }
@@ -287,6 +291,10 @@ int Runner::run() {
   read_messages();
   see_deaths();
   stop_mirrors();
+  // Those that were dying when COMMAND ended, which may have noticed.
+  for (std::size_t i = 0; i < mirrors_.size(); ++i) {
+    if (!died_[i] && mirrors_[i].failed()) note_death(i);
+  }
   if (!plan_.quiet && command_->has_run()) {
     const std::string summary = summary_text(totals(), waits_);
     (void)std::fputs(summary.c_str(), stderr);

@@ -106,6 +106,20 @@ TEST_F(RunEndTest, MirrorThatDiesIsSeenByCommandAndInTheStatus) {
   EXPECT_NE(program->err().find("Transport endpoint is not connected"), std::string::npos) << program->err();
 }
 
+// Whichever of the two ends the runner sees first.
+TEST_F(RunEndTest, MirrorThatDiesAsCommandEndsIsSeen) {
+  for (int round = 0; round < 10; ++round) {
+    const auto program = start_shell("touch $T/open; read mirror <$T/fifo; kill -9 $mirror; exit 0");
+    ASSERT_TRUE(comes("open")) << program->err();
+    const auto mirrors = mirrors_of(program->pid());
+    ASSERT_EQ(mirrors.size(), 1u);
+    write_file(tree() / "fifo", std::to_string(mirrors[0]) + "\n");
+    ASSERT_EQ(program->exit_code(), 125) << round << " " << program->err();
+    EXPECT_NE(program->err().find("was killed by signal 9"), std::string::npos) << program->err();
+    ::unlink((tree() / "open").c_str());
+  }
+}
+
 // As when systemd stops a service: COMMAND may still have something to read, and then ends by itself.
 TEST_F(RunEndTest, MirrorServesUntilTheRunnerStopsIt) {
   const auto program = start_shell(kHolds + "; cat $S/f; exit 3");
