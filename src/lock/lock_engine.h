@@ -59,6 +59,7 @@ struct LockRequest {
   UniqueFd fd;    // of the file, opened for this lock alone: nobody else may hold this open file description
   std::optional<TimePoint> deadline;  // none: for ever
   bool alone = false;                 // it joins no lock that its process has, and none joins it
+  bool made = false;                  // the file has just been made: what is known of its number is of one that is gone
 };
 
 enum class WaitEnd : std::uint8_t {

@@ -14,6 +14,8 @@ std::optional<LockOutcome> WaitRoom::try_acquire(LockRequest& request) {
   {
     MutexLock lock(mutex_);
     record = &table_.find_or_add(file, now);
+    // Nobody outside waits for a file that nobody has seen.
+    if (request.made && record->holders().empty() && record->queue().empty()) record->end_yield(now);
     if (!record->admits(request.mode)) return std::nullopt;
     id = ++last_id_;
     record->add_holder(new_holder(id, request, now));

@@ -17,13 +17,14 @@ namespace flockfs {
 
 // Takes a lock if it can be had at once, on the open file description of `fd`: EAGAIN if not. `fd` stays the caller's;
 // closing it does not end the lock. Where the file system has no locks and may do without, `hold` stays empty.
-Status OpenPipeline::take_lock(int fd, LockMode mode, pid_t process, Hold& hold, Joining joining) {
+Status OpenPipeline::take_lock(int fd, LockMode mode, pid_t process, Hold& hold, Origin origin, Joining joining) {
   struct stat st {};
   if (::fstat(fd, &st) != 0) return errno_error();
   LockRequest wanted;
   wanted.file = {st.st_dev, st.st_ino};
   wanted.mode = mode;
   wanted.owner = {process, 0};
+  wanted.made = origin == Origin::kMade;
   wanted.fd = UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!wanted.fd) return errno_error();
   auto outcome = locks_.try_acquire(wanted);
@@ -97,14 +98,14 @@ void OpenPipeline::create(Request request, const InodePtr& parent, const char* n
 }
 
 // What locks the file that is made, or found, for the client.
-BeforeVisible OpenPipeline::locker(const Creation& creation, Hold& hold, LockFileHold& lock_files) {
-  return [this, &creation, &hold, &lock_files](int fd) {
+BeforeVisible OpenPipeline::locker(const Creation& creation, Origin origin, Hold& hold, LockFileHold& lock_files) {
+  return [this, &creation, origin, &hold, &lock_files](int fd) {
     lock_files.reset();  // of a try before
     hold.reset();
     creation.lock_file_error.reset();
     if (!creation.decision.selected) return Status{};
     const auto& [directory, name, flags, mode, caller, links] = creation.wanted;
-    Status taken = take_lock(fd, lock_mode_for_open(flags), creation.file.opener, hold);
+    Status taken = take_lock(fd, lock_mode_for_open(flags), creation.file.opener, hold, origin);
     if (!taken && taken.error().code != EAGAIN) {
       ++core_.counters.refused;
       log_error("lock", core_.inodes.path_in(*creation.parent, name), taken.error());
@@ -120,15 +121,16 @@ Result<UniqueFd> OpenPipeline::make(const Creation& creation) {
   const auto& [directory, name, flags, mode, caller, links] = creation.wanted;
   if (!creation.decision.selected) return make_file_plainly(directory, name, flags, mode, caller);
   OpenFile& file = creation.file;
-  return make_file(directory, name, flags, mode, caller, locker(creation, file.hold, file.lock_files), links);
+  return make_file(directory, name, flags, mode, caller, locker(creation, Origin::kMade, file.hold, file.lock_files),
+                   links);
 }
 
 Result<UniqueFd> OpenPipeline::make_or_open(const Creation& creation) {
   OpenFile& file = creation.file;
   Hold made;
   LockFileHold made_lock_files;
-  auto fd = open_or_make(creation.wanted, locker(creation, made, made_lock_files),
-                         locker(creation, file.hold, file.lock_files));
+  auto fd = open_or_make(creation.wanted, locker(creation, Origin::kMade, made, made_lock_files),
+                         locker(creation, Origin::kFound, file.hold, file.lock_files));
   if (!fd) return fd.error();
   if (fd->made) {
     file.hold = std::move(made);
@@ -154,7 +156,7 @@ void OpenPipeline::create_unnamed(Request request, const InodePtr& parent, mode_
     return;
   }
   core_.lock_support->meet(parent->mount());
-  if (auto taken = take_lock(fd->get(), lock_mode_for_open(flags), file->opener, file->hold); !taken) {
+  if (auto taken = take_lock(fd->get(), lock_mode_for_open(flags), file->opener, file->hold, Origin::kMade); !taken) {
     log_error("lock", core_.inodes.path_in(*parent, "(unnamed)"), taken.error());
     deny(request, taken.error().code);
     return;

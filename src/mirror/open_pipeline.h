@@ -115,7 +115,8 @@ class OpenPipeline {
   // `unlocked`: why, if it has no lock although the filter selected it.
   void note_granted(OpenFile& file, const FilterDecision& decision, std::string_view unlocked, Duration waited);
   struct Creation;
-  [[nodiscard]] BeforeVisible locker(const Creation& creation, Hold& hold, LockFileHold& lock_files);
+  enum class Origin : std::uint8_t { kFound, kMade };
+  [[nodiscard]] BeforeVisible locker(const Creation& creation, Origin origin, Hold& hold, LockFileHold& lock_files);
   Result<UniqueFd> make(const Creation& creation);
   Result<UniqueFd> make_or_open(const Creation& creation);
   struct Truncation;
@@ -130,7 +131,7 @@ class OpenPipeline {
   Status open_slowly_for(Truncation& truncation);
   [[nodiscard]] bool in_use(const Inode& inode, Duration waited, int looks) const;
   enum class Joining : std::uint8_t { kNo, kYes };  // looks at /proc: not for FUSE workers
-  Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold, Joining joining = Joining::kNo);
+  Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold, Origin origin, Joining joining = Joining::kNo);
   void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);
 
   Core& core_;

@@ -165,7 +165,9 @@ Status OpenPipeline::try_truncate(Truncation& truncation, MayWait may_wait) {
     const bool joins = may_wait == MayWait::kYes && now() >= truncation.next_join;
     const auto joining = joins ? Joining::kYes : Joining::kNo;
     if (joins) truncation.next_join = now() + kBetweenJoins;
-    if (auto taken = take_lock(truncation.fd.get(), LockMode::kExclusive, truncation.process, hold, joining); !taken)
+    if (auto taken =
+            take_lock(truncation.fd.get(), LockMode::kExclusive, truncation.process, hold, Origin::kFound, joining);
+        !taken)
       return taken;
     if (hold.valid()) {
       if (auto taken = take_lock_files_for(*truncation.inode, truncation.caller, lock_files); !taken) return taken;

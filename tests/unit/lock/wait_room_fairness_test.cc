@@ -52,6 +52,20 @@ TEST_F(WaitRoomFairnessTest, ListIsReadAtMostEvery50Ms) {
   EXPECT_EQ(foreign_.readings, 2);
 }
 
+// A file that was replaced and closed while it yielded; the next one made may get its number.
+TEST_F(WaitRoomFairnessTest, FileThatHasJustBeenMadeDoesNotYieldForTheLastOfItsNumber) {
+  somebody_waits_outside();
+  { auto holds = overlapping_readers(); }
+  EXPECT_FALSE(try_acquire(kExclusive).valid()) << "it yields";
+  LockRequest wanted = request(kExclusive);
+  wanted.made = true;
+  auto outcome = room_->try_acquire(wanted);
+  ASSERT_TRUE(outcome);
+  EXPECT_TRUE(outcome->hold.valid());
+  outcome.reset();
+  EXPECT_TRUE(try_acquire(kExclusive).valid());
+}
+
 TEST_F(WaitRoomFairnessTest, ShortGapIsNoGap) {
   // A woken waiter outside would lose the race for each of these gaps.
   for (int i = 0; i < 25; ++i) {
