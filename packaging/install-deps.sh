@@ -35,7 +35,7 @@ test=(libgtest-dev libgmock-dev clang clang-format clang-tidy libclang-rt-dev ni
       ed vim-tiny restic borgbackup systemd
       # Man pages and completions; jq is in an example.
       mandoc zsh fish jq)
-package=(debhelper lintian dpkg-dev git)
+package=(build-essential debhelper lintian dpkg-dev git)
 full=(debootstrap rpm)
 bench=(ninja-build git rsync bindfs findutils)
 case $what in
