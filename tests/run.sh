@@ -77,11 +77,11 @@ stage asan sanitize asan address,undefined || true
 stage tsan sanitize tsan thread || true
 
 plan=$builds/plan.json
-python3 - "$root" "$builds" "$reports" "$jobs" "$ours" "${FLOCKFS_TEST_FULL:-}" "${no_aslr[@]}" >"$plan" <<'PLAN'
+python3 - "$root" "$builds" "$reports" "$ours" "${FLOCKFS_TEST_FULL:-}" "${no_aslr[@]}" >"$plan" <<'PLAN'
 import json
 import sys
 
-root, builds, reports, jobs, ours, full, *no_aslr = sys.argv[1:]
+root, builds, reports, ours, full, *no_aslr = sys.argv[1:]
 asan = f"log_path={reports}/asan/report:detect_stack_use_after_return=1:strict_string_checks=1"
 ubsan = f"print_stacktrace=1:log_path={reports}/asan/report"
 tsan = f"log_path={reports}/tsan/report:second_deadlock_stack=1:suppressions={root}/.ci/tsan.supp"
@@ -114,7 +114,7 @@ json.dump({
     "checks": [
         {"name": "includes", "command": [f"{root}/.ci/check-includes"]},
         {"name": "format", "command": [f"{root}/.ci/lint", "format"]},
-        {"name": "tidy", "command": [f"{root}/.ci/lint", "tidy", f"{builds}/asan"], "processors": int(jobs)},
+        {"name": "tidy", "command": [f"{root}/.ci/lint", "tidy", f"{builds}/asan"]},
     ],
 }, sys.stdout, indent=1)
 PLAN
