@@ -90,6 +90,7 @@ struct Blocker {
   pid_t pid = 0;  // the process; 0 or less: cannot be seen
   LockMode mode = LockMode::kShared;
   bool through_mirror = false;
+  friend bool operator==(const Blocker&, const Blocker&) = default;
 };
 
 // The one who waits. Kept by the engine from park() until it has been told the outcome.

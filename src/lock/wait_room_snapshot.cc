@@ -87,7 +87,9 @@ void WaitRoom::add_those_outside(AllSeen& waiting) {
     for (auto at = begin; at != end; ++at) {
       WaitingLock& waits = *at->second;
       if (!in_the_way(lock.mode, waits.mode) || is_full(waits.blocked_by)) continue;
-      waits.blocked_by.push_back({lock.pid, lock.mode, false});
+      // Once: it may have several, and the kernel shows a line twice if others come and go while the list is read.
+      const Blocker blocker{lock.pid, lock.mode, false};
+      if (std::ranges::find(waits.blocked_by, blocker) == waits.blocked_by.end()) waits.blocked_by.push_back(blocker);
     }
   });
 }
