@@ -16,8 +16,6 @@ namespace {
 constexpr auto kFenceLimit = std::chrono::seconds(1);
 constexpr auto kMappingLimit = std::chrono::seconds(5);
 
-TimePoint now() { return SteadyClock().now(); }
-
 }  // namespace
 
 LateRelease::LateRelease(Core& core, const Inode& inode) : core_(core), inode_(inode), start_(now()), looked_(start_) {

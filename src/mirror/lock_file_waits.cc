@@ -18,8 +18,6 @@ constexpr auto kLastLook = std::chrono::milliseconds(50);
 // Jobs at a time. A source that does not answer holds up those who wait for it, and not the pool.
 constexpr unsigned kMostJobs = 4;
 
-TimePoint now() { return SteadyClock().now(); }
-
 }  // namespace
 
 // Guarded by LockFileWaits::mutex_ but for what is constant.

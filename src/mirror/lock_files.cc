@@ -183,7 +183,7 @@ Status LockFiles::take_one(const Inode::Name& name, const Maker& maker, LockFile
 
 // True: one more share in what this mirror has. False: the caller is to make it.
 Result<bool> LockFiles::join(const std::string& key, const Inode::Name& name) {
-  const TimePoint limit = SteadyClock().now() + kChangeLimit;
+  const TimePoint limit = now() + kChangeLimit;
   MutexLock lock(mutex_);
   for (;;) {
     auto [entry, fresh] = entries_.try_emplace(key);
@@ -192,7 +192,7 @@ Result<bool> LockFiles::join(const std::string& key, const Inode::Name& name) {
       ++entry->second.holds;
       return true;
     }
-    if (SteadyClock().now() >= limit) break;
+    if (now() >= limit) break;
     changed_.wait_until(mutex_, limit);
   }
   lock.unlock();

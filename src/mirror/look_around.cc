@@ -45,7 +45,7 @@ class Looker {
     take_down_files();
     LockSnapshot locks = opens_.snapshot();
     LockSnapshot flocks = others_ == nullptr ? LockSnapshot{} : others_->snapshot();
-    now_ = SteadyClock().now();
+    now_ = now();
     for (const Seen& seen : seen_) {
       if (seen.hold != 0) tell_held(seen, seen.hold, locks, name_of(core_.config.lock, seen.lockfile));
       if (seen.flocked != 0) tell_held(seen, seen.flocked, others_ == nullptr ? locks : flocks, "flock");

@@ -174,7 +174,7 @@ void OpenPipeline::answer_created(Request request, const InodePtr& parent, const
     return;
   }
   file->inode = found->inode;
-  file->since = SteadyClock().now();
+  file->since = now();
   file->keep_inode_within_reach();
   tell(core_, before, *found->inode, found->st);
   note_granted(*file, decision, "unsupported", Duration::zero());

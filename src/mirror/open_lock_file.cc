@@ -13,12 +13,6 @@
 #include "mirror/wait_watcher.h"
 
 namespace flockfs {
-namespace {
-
-TimePoint now() { return SteadyClock().now(); }
-
-}  // namespace
-
 // REQUIRES: the lock is held by `file`. False: the open has been answered, or waits.
 bool OpenPipeline::take_lock_files(Task& task, std::shared_ptr<OpenFile>& file) {
   if (core_.lock_files == nullptr || task.mode() != LockMode::kExclusive) return true;

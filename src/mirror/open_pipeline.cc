@@ -24,8 +24,6 @@ namespace {
 constexpr auto kSlotLimit = std::chrono::seconds(1);
 constexpr auto kSlotLook = std::chrono::milliseconds(1);
 
-TimePoint now() { return SteadyClock().now(); }
-
 }  // namespace
 
 // An open that waits for its lock.

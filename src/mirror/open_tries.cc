@@ -20,8 +20,6 @@ namespace {
 // What a try without a thread to look again in waits instead.
 constexpr auto kWithoutThread = std::chrono::seconds(1);
 
-TimePoint now() { return SteadyClock().now(); }
-
 }  // namespace
 
 std::optional<TimePoint> OpenPipeline::deadline_of(const Task& task) const {

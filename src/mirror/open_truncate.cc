@@ -35,8 +35,6 @@ constexpr auto kBetweenJoins = std::chrono::milliseconds(100);
 constexpr auto kTakingInLimit = std::chrono::seconds(1);
 constexpr auto kTakingInLook = std::chrono::microseconds(200);
 
-TimePoint now() { return SteadyClock().now(); }
-
 }  // namespace
 
 struct OpenPipeline::Truncation {

@@ -15,8 +15,6 @@ constexpr unsigned kMostThreads = 256;
 constexpr std::chrono::milliseconds kFirstPause{1};
 constexpr std::chrono::milliseconds kLongestPause{20};
 
-TimePoint now() { return SteadyClock().now(); }
-
 }  // namespace
 
 void RecordLocks::start(const TaskPtr& task) {

@@ -21,8 +21,6 @@ constexpr auto kGather = std::chrono::microseconds(500);
 // How often held locks are looked at, at most.
 constexpr auto kHoldLook = std::chrono::seconds(1);
 
-TimePoint now() { return SteadyClock().now(); }
-
 }  // namespace
 
 Status ReleaseDesk::start(dev_t mirror) {

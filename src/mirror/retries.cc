@@ -17,8 +17,6 @@ constexpr int kMostMisses = 2;
 constexpr Duration kSameCallOfWriter = std::chrono::milliseconds(5);
 constexpr Duration kLookedUpByWriter = std::chrono::milliseconds(100);
 
-TimePoint now() { return SteadyClock().now(); }
-
 }  // namespace
 
 void Retries::drop_old(std::vector<Stale>& dropped) {

@@ -40,7 +40,7 @@ void SlowOpens::open(const InodePtr& inode, int flags, pid_t tid, const std::fun
   {
     MutexLock lock(mutex_);
     task = std::make_shared<Task>(pool_, ++last_id_, inode, flags, tid, std::move(done));
-    task->waits_at = SteadyClock().now() + kLookAgain;
+    task->waits_at = now() + kLookAgain;
     task->on_wait = std::move(on_wait);
     task->deadline = deadline;
     if (stopped_) task->ended_early = ENOTCONN;
@@ -201,7 +201,7 @@ void SlowOpens::watch() {
     }
     for (const auto& [task, interrupted] : watched) {
       say_waiting(task);
-      const bool late = task->deadline && SteadyClock().now() >= *task->deadline;
+      const bool late = task->deadline && now() >= *task->deadline;
       if (!late && (!interrupted || !probe_.must_end(task->tid))) continue;
       end(task, late ? ETIMEDOUT : EINTR);
     }
@@ -209,7 +209,7 @@ void SlowOpens::watch() {
     std::erase_if(watched_,
                   [](const TaskPtr& task) { return !task->interrupted && !task->on_wait && !task->deadline; });
     if (watched_.empty()) continue;
-    TimePoint next = SteadyClock().now() + kLookAgain;
+    TimePoint next = now() + kLookAgain;
     for (const TaskPtr& task : watched_) next = std::min(next, task->deadline.value_or(next));
     ended_.wait_until(mutex_, next);
   }
@@ -219,7 +219,7 @@ void SlowOpens::say_waiting(const TaskPtr& task) {
   std::function<void()> say;
   {
     MutexLock lock(mutex_);
-    if (!task->done || SteadyClock().now() < task->waits_at) return;
+    if (!task->done || now() < task->waits_at) return;
     say = std::exchange(task->on_wait, nullptr);
   }
   if (say) say();

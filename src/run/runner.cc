@@ -38,8 +38,6 @@ constexpr auto kFirstLine = milliseconds(500);
 constexpr auto kStopLimit = milliseconds(600);
 constexpr auto kKillLimit = milliseconds(200);
 
-TimePoint now() { return SteadyClock().now(); }
-
 class Runner {
  public:
   Runner(const RunPlan& plan, const CallerState& caller) : plan_(plan), caller_(caller), line_(!plan.quiet) {}

@@ -43,10 +43,10 @@ std::vector<std::string> directories_of(uid_t user) {
 
 // All that comes until the other end closes.
 Result<std::string> read_answer(int socket) {
-  const TimePoint until = SteadyClock().now() + kAnswerLimit;
+  const TimePoint until = now() + kAnswerLimit;
   std::string text;
   for (std::vector<char> bytes(std::size_t{64} << 10U);;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - SteadyClock().now()).count();
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - now()).count();
     pollfd event{socket, POLLIN, 0};
     const int ready = left <= 0 ? 0 : ::poll(&event, 1, static_cast<int>(left));
     if (ready < 0 && errno == EINTR) continue;

@@ -35,8 +35,6 @@ constexpr auto kNoDescriptorPause = std::chrono::milliseconds(200);
 // A name that is still unfinished after so long is of a daemon that was killed that very moment.
 constexpr std::time_t kUnfinishedLimit = 60;
 
-TimePoint now() { return SteadyClock().now(); }
-
 // Whether root of the system has no number here.
 bool in_user_namespace() {
   std::ifstream map("/proc/self/uid_map");
