@@ -190,7 +190,7 @@ class LockEngine {
   virtual FlockOutcome try_flock(const Hold& hold, LockMode mode) = 0;
   // The mirror's clients that are in the way of try_flock(). Nobody, although it fails: then it is somebody outside.
   // Never blocks.
-  [[nodiscard]] virtual std::vector<Blocker> flock_blockers(const Hold& hold, LockMode mode) const = 0;
+  [[nodiscard]] virtual std::vector<Blocker> flock_blockers(const Hold& hold, LockMode mode) = 0;
   virtual void unlock_flock(const Hold& hold) = 0;
 
   // Waits for it. A shared lock is given up while an exclusive one is waited for, and had again before the outcome

@@ -124,15 +124,6 @@ Holder* LockRecord::holder_of(LockId member_id) {
   return found == holders_.end() ? nullptr : &*found;
 }
 
-const Holder* LockRecord::holder_of(LockId member_id) const {
-  const auto found = std::find_if(holders_.begin(), holders_.end(), [member_id](const Holder& one) {
-    bool is = false;
-    one.for_each_member([&](const Member& member) { is |= member.id == member_id; });
-    return is;
-  });
-  return found == holders_.end() ? nullptr : &*found;
-}
-
 void LockRecord::confirm_holder(LockId id, TimePoint since) {
   Holder* const confirmed = holder(id);
   if (confirmed == nullptr) return;

@@ -128,7 +128,6 @@ class LockRecord {
   // Pointers into holders() are good until a holder is added or removed.
   [[nodiscard]] Holder* holder(LockId id);
   [[nodiscard]] Holder* holder_of(LockId member_id);
-  [[nodiscard]] const Holder* holder_of(LockId member_id) const;
   // Whether another flock(2) of the same process, of whichever of its holders, stands in the way.
   [[nodiscard]] bool flock_conflicts(const Holder& holder, LockId member_id, LockMode wanted) const;
   // Whether whoever holds the lock now belongs to this process, or is the holder `also`.

@@ -38,7 +38,7 @@ class WaitRoom final : public LockEngine {
   [[nodiscard]] std::vector<Blocker> blockers(const FileId& file, LockMode mode) const override EXCLUDES(mutex_);
   void interrupt(WaitId id) override EXCLUDES(mutex_);
   FlockOutcome try_flock(const Hold& hold, LockMode mode) override EXCLUDES(mutex_);
-  [[nodiscard]] std::vector<Blocker> flock_blockers(const Hold& hold, LockMode mode) const override EXCLUDES(mutex_);
+  [[nodiscard]] std::vector<Blocker> flock_blockers(const Hold& hold, LockMode mode) override EXCLUDES(mutex_);
   void unlock_flock(const Hold& hold) override EXCLUDES(mutex_);
   void park_flock(const Hold& hold, LockMode mode, pid_t process, pid_t tid,
                   std::shared_ptr<LockWaiter> waiter) override EXCLUDES(mutex_);

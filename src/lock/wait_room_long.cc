@@ -31,9 +31,9 @@ std::vector<Blocker> WaitRoom::blockers(const FileId& file, LockMode mode) const
   return record == nullptr ? std::vector<Blocker>{} : blockers_in(*record, mode, 0);
 }
 
-std::vector<Blocker> WaitRoom::flock_blockers(const Hold& hold, LockMode mode) const {
+std::vector<Blocker> WaitRoom::flock_blockers(const Hold& hold, LockMode mode) {
   MutexLock lock(mutex_);
-  const LockRecord* const record = table_.find(file_of(hold));
+  LockRecord* const record = table_.find(file_of(hold));
   const Holder* const own = record == nullptr ? nullptr : record->holder_of(id_of(hold));
   std::vector<Blocker> all;
   if (own == nullptr) return all;

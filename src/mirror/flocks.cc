@@ -103,8 +103,10 @@ void Flocks::on_top(Request request, std::shared_ptr<OpenFile> file, int operati
                     std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, arrange));
 }
 
-// What was closed before the call does not count. Calls attempt(last) until it returns true; with `last` it must.
-void Flocks::try_again(const InodePtr& inode, const InTheWay& in_the_way, const Attempt& attempt) {
+// Calls attempt(last) until it returns true; with `last` it must. What was closed before the call does not count.
+void Flocks::keep_trying(const InodePtr& inode, const InTheWay& in_the_way, const Attempt& attempt) {
+  const bool only_outside = in_the_way().empty();
+  if (attempt(only_outside)) return;
   const bool started = core_.pool->run([this, inode, in_the_way, attempt] {
     LateRelease late(core_, *inode);
     std::vector<Blocker> blockers;
@@ -119,7 +121,6 @@ void Flocks::try_again(const InodePtr& inode, const InTheWay& in_the_way, const 
 
 void Flocks::try_on_top(Request request, const std::shared_ptr<OpenFile>& file, LockMode mode) {
   const auto in_the_way = [this, file, mode] { return opens_.flock_blockers(file->hold, mode); };
-  const bool outside = in_the_way().empty();
   auto answering = std::make_shared<Request>(std::move(request));
   const auto attempt = [this, answering, file, mode](bool last) {
     const FlockOutcome outcome = opens_.try_flock(file->hold, mode);
@@ -128,7 +129,7 @@ void Flocks::try_on_top(Request request, const std::shared_ptr<OpenFile>& file, 
     answering->error(outcome.error);
     return true;
   };
-  if (!attempt(outside)) try_again(file->inode, in_the_way, attempt);
+  keep_trying(file->inode, in_the_way, attempt);
 }
 
 // As flock(2) converts: what was held goes first.
@@ -160,7 +161,6 @@ void Flocks::alone(Request request, std::shared_ptr<OpenFile> file, int operatio
     request.error(ENOLCK);
     return;
   }
-  if (try_alone(request, *file, wanted)) return;
   if ((operation & LOCK_NB) != 0) {
     auto trying = std::make_shared<std::pair<Request, LockRequest>>(std::move(request), std::move(wanted));
     const auto in_the_way = [this, id = trying->second.file, mode] { return others_.blockers(id, mode); };
@@ -169,19 +169,15 @@ void Flocks::alone(Request request, std::shared_ptr<OpenFile> file, int operatio
       if (last) trying->first.error(EWOULDBLOCK);
       return last;
     };
-    if (in_the_way().empty()) {
-      (void)attempt(true);
-    } else {
-      try_again(file->inode, in_the_way, attempt);
-    }
-  } else {
-    core_.releases->hurry();
-    const auto arrange = [](const Request& waiting, WaitId id) {
-      waiting.on_interrupt(id, [](Core& core, std::uint64_t wait) { core.flocks->interrupt_alone(wait); });
-    };
-    others_.park(std::move(wanted),
-                 std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, arrange));
+    keep_trying(file->inode, in_the_way, attempt);
+    return;
   }
+  if (try_alone(request, *file, wanted)) return;
+  core_.releases->hurry();
+  const auto arrange = [](const Request& waiting, WaitId id) {
+    waiting.on_interrupt(id, [](Core& core, std::uint64_t wait) { core.flocks->interrupt_alone(wait); });
+  };
+  others_.park(std::move(wanted), std::make_shared<Parked>(*this, std::move(request), std::move(file), mode, arrange));
 }
 
 // Answers if the lock can be had at once, or never.

@@ -35,7 +35,7 @@ class Flocks {
   using InTheWay = std::function<std::vector<Blocker>()>;
   using Attempt = std::function<bool(bool last)>;
 
-  void try_again(const InodePtr& inode, const InTheWay& in_the_way, const Attempt& attempt);
+  void keep_trying(const InodePtr& inode, const InTheWay& in_the_way, const Attempt& attempt);
   void try_on_top(Request request, const std::shared_ptr<OpenFile>& file, LockMode mode);
   void on_top(Request request, std::shared_ptr<OpenFile> file, int operation);
   bool try_alone(Request& request, OpenFile& file, LockRequest& wanted);

@@ -9,7 +9,6 @@
 #include "mirror/late_release.h"
 #include "mirror/open_pipeline.h"
 #include "mirror/record_locks.h"
-#include "mirror/release_desk.h"
 
 namespace flockfs {
 namespace {
@@ -117,13 +116,13 @@ void setlk(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info, struct 
       core.records->set(client, asked, sleep != 0, arrange, done);
       return;
     }
-    core.records->set(client, asked, false, arrange, [&core, client, asked, file, arrange, done](int error) {
-      if (error != EAGAIN || !core.pool->run([&core, client, asked, file, arrange, done] {
-            await_late_release(core, client, asked, *file);
-            core.records->set(client, asked, false, arrange, done);
-          })) {
-        done(error);
-      }
+    // What was closed before the call is no reason to refuse.
+    const auto again = [&core, client, asked, file, arrange, done] {
+      await_late_release(core, client, asked, *file);
+      core.records->set(client, asked, false, arrange, done);
+    };
+    core.records->set(client, asked, false, arrange, [&core, again, done](int error) {
+      if (error != EAGAIN || !core.pool->run(again)) done(error);
     });
   });
 }

@@ -11,7 +11,6 @@
 #include "mirror/events.h"
 #include "mirror/late_release.h"
 #include "mirror/open_task.h"
-#include "mirror/release_desk.h"
 #include "mirror/wait_watcher.h"
 
 namespace flockfs {
