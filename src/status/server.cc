@@ -84,18 +84,18 @@ Result<UniqueFd> StatusServer::open_directory() { return open_runtime_directory(
 
 Result<std::unique_ptr<StatusServer>> StatusServer::start(UniqueFd directory, dev_t device, Answer answer) {
   remove_sockets_of_the_dead(directory.get());
-  const std::string name = to_string(SocketName{device, ::getpid()});
-  auto listener = listen_in(directory.get(), name, kBacklog);
-  return start(std::move(directory), name, std::move(listener), std::move(answer));
+  return listen(std::move(directory), device, std::move(answer));
 }
 
-Result<std::unique_ptr<StatusServer>> StatusServer::start(UniqueFd directory, std::string name,
-                                                          Result<UniqueFd> listener, Answer answer) {
+// In the directory, or without one: in no file system.
+Result<std::unique_ptr<StatusServer>> StatusServer::listen(UniqueFd directory, dev_t device, Answer answer) {
+  const std::string name = to_string(SocketName{device, ::getpid()});
   UniqueFd end(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!end) return errno_error("cannot make the status socket");
+  auto listener = directory ? listen_in(directory.get(), name, kBacklog) : listen_abstract(name, kBacklog);
   if (!listener) return Error{listener.error().code, "cannot make the status socket"};
   std::unique_ptr<StatusServer> server(
-      new StatusServer(std::move(directory), std::move(name), *std::move(listener), std::move(end), std::move(answer)));
+      new StatusServer(std::move(directory), name, *std::move(listener), std::move(end), std::move(answer)));
   if (auto started = server->start_thread(); !started) return started.error();
   return server;
 }
@@ -106,9 +106,7 @@ std::unique_ptr<StatusServer> StatusServer::serve(Result<UniqueFd> directory, Mi
 }
 
 std::unique_ptr<StatusServer> StatusServer::serve_without_trace(Mirror& mirror) {
-  std::string name = to_string(SocketName{mirror.device(), ::getpid()});
-  auto listener = listen_abstract(name, kBacklog);
-  return started_or_said(start({}, std::move(name), std::move(listener), report_of(mirror)));
+  return started_or_said(listen({}, mirror.device(), report_of(mirror)));
 }
 
 StatusServer::Answer StatusServer::report_of(Mirror& mirror) {

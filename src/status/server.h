@@ -53,8 +53,7 @@ class StatusServer {
   };
 
   StatusServer(UniqueFd directory, std::string name, UniqueFd listener, UniqueFd end, Answer answer);
-  static Result<std::unique_ptr<StatusServer>> start(UniqueFd directory, std::string name, Result<UniqueFd> listener,
-                                                     Answer answer);
+  static Result<std::unique_ptr<StatusServer>> listen(UniqueFd directory, dev_t device, Answer answer);
   static Answer report_of(Mirror& mirror);
   Status start_thread();
   void run();
