@@ -169,26 +169,21 @@ Status set_operands(const std::vector<std::string>& operands, CommandLine& out) 
   return {};
 }
 
-Status apply_setting(const ConfigSetting& setting, CommandLine& out) {
+// An operand, or what might stand in a "-o" list.
+Status apply_setting(const ListedOption& setting, CommandLine& out) {
   std::string* const operand = setting.name == "source"       ? &out.mirror.source
                                : setting.name == "mountpoint" ? &out.mirror.mountpoint
                                                               : nullptr;
-  if (operand != nullptr) {
-    if (setting.value.empty()) return usage_error("'" + setting.name + "' needs a path");
-    *operand = setting.value;
-    return {};
-  }
-  ListedOption element{setting.name, std::nullopt};
-  if (setting.has_value) element.value = setting.value;
-  return apply_element(element, out);
+  if (operand == nullptr) return apply_element(setting, out);
+  *operand = setting.value.value_or("");
+  return operand->empty() ? usage_error("'" + setting.name + "' needs a path") : Status();
 }
 
-// Each setting is an option as it might stand in a "-o" list.
 Status apply_config_file(const std::string& path, CommandLine& out) {
   const auto settings = read_config_file(path);
   if (!settings.ok()) return option_error("config", settings.error().message());
   for (const ConfigSetting& setting : *settings) {
-    if (Status applied = apply_setting(setting, out); !applied.ok()) {
+    if (Status applied = apply_setting(setting.option, out); !applied.ok()) {
       return usage_error(path + ":" + std::to_string(setting.line) + ": " + applied.error().message());
     }
   }
@@ -199,11 +194,14 @@ Status apply_config_file(const std::string& path, CommandLine& out) {
 Status apply_all(const std::vector<std::string>& arguments, CommandLine& result, std::vector<std::string>& operands) {
   const auto parsed = parse_with_boost(arguments, result.program);
   if (!parsed.ok()) return parsed.error();
-  const auto config = std::find_if(parsed->options.rbegin(), parsed->options.rend(), [](const po::option& given) {
-    return given.string_key == "config" && !given.unregistered && given.position_key < 0;
-  });
-  if (config != parsed->options.rend() && !config->value.empty()) {
-    if (Status applied = apply_config_file(config->value.front(), result); !applied.ok()) return applied;
+  // The file first, so that the command line beats it, wherever --config stands.
+  for (const po::option& given : parsed->options) {
+    if (given.string_key == "config" && !given.unregistered && !given.value.empty()) {
+      result.config_file = given.value.front();
+    }
+  }
+  if (!result.config_file.empty()) {
+    if (Status applied = apply_config_file(result.config_file, result); !applied.ok()) return applied;
   }
   for (const po::option& given : parsed->options) {
     if (given.position_key >= 0) {

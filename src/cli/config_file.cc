@@ -30,14 +30,10 @@ std::vector<ConfigSetting> parse_config(std::string_view text) {
     text.remove_prefix(std::min(text.size(), line.size() + 1));
     const std::string_view content = trimmed(line);
     if (content.empty() || content.front() == '#' || content.front() == ';') continue;
-    ConfigSetting setting{number, {}, {}, false};
     const std::size_t equals = content.find('=');
-    setting.name = trimmed(content.substr(0, equals));
-    if (equals != std::string_view::npos) {
-      setting.value = trimmed(content.substr(equals + 1));
-      setting.has_value = true;
-    }
-    settings.push_back(std::move(setting));
+    ListedOption option{std::string(trimmed(content.substr(0, equals))), std::nullopt};
+    if (equals != std::string_view::npos) option.value = trimmed(content.substr(equals + 1));
+    settings.push_back({number, std::move(option)});
   }
   return settings;
 }
