@@ -5,10 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 
 #include "base/unique_fd.h"
+#include "status/mount_list.h"
 
 namespace flockfs {
 namespace {
@@ -16,23 +18,15 @@ namespace {
 // Bounds what a mount table without end could make of it.
 constexpr unsigned kMost = 64;
 
-// The mount that a descriptor leads to, as mountinfo numbers it; empty if that cannot be read.
-std::string mount_of(int fd) {
+// Whether a descriptor leads into a mirror. (Its device cannot be asked for, if it is dead.)
+bool is_mirror(int fd) {
   std::ifstream info("/proc/self/fdinfo/" + std::to_string(fd));
+  int mount = 0;
   for (std::string word; info >> word;) {
-    if (word == "mnt_id:" && info >> word) return word;
+    if (word == "mnt_id:") info >> mount;
   }
-  return {};
-}
-
-// 36 35 98:0 / /mnt rw,noatime master:1 - fuse.flockfs /srv/data rw
-bool is_mirror(const std::string& mount) {
-  std::ifstream table("/proc/self/mountinfo");
-  for (std::string line; std::getline(table, line);) {
-    if (!line.starts_with(mount + " ")) continue;
-    return line.find(" - fuse.flockfs ") != std::string::npos;
-  }
-  return false;
+  const auto mirrors = mirrors_of("self");
+  return std::ranges::find(mirrors, mount, &ListedMirror::mount) != mirrors.end();
 }
 
 // Asks the file system itself: from what it remembers the kernel would answer for a dead one, too.
@@ -47,9 +41,7 @@ Result<unsigned> detach_dead_mirrors(const std::string& mountpoint) {
   unsigned detached = 0;
   for (; detached < kMost; ++detached) {
     const UniqueFd there(::open(mountpoint.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!there || !is_dead(there.get())) break;
-    const std::string mount = mount_of(there.get());
-    if (mount.empty() || !is_mirror(mount)) break;
+    if (!there || !is_dead(there.get()) || !is_mirror(there.get())) break;
     // By the descriptor, so that it is this mount, whatever has been put on top of it meanwhile; EINVAL: it is below
     // the mount's root.
     const std::string link = "/proc/self/fd/" + std::to_string(there.get());

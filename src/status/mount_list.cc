@@ -57,7 +57,9 @@ std::optional<ListedMirror> parse_line(std::string_view line) {
   if (dash + 3 >= words.size() || words[dash + 1] != kType) return std::nullopt;
   const auto device = parse_device(words[2]);
   if (!device) return std::nullopt;
-  return ListedMirror{*device, unescape(words[4]), user_in(words[dash + 3])};
+  int mount = 0;
+  (void)std::from_chars(words[0].data(), words[0].data() + words[0].size(), mount);
+  return ListedMirror{*device, unescape(words[4]), user_in(words[dash + 3]), mount};
 }
 
 }  // namespace

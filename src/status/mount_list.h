@@ -13,6 +13,7 @@ struct ListedMirror {
   dev_t device = 0;
   std::string mountpoint;
   uid_t user = 0;  // that mounted it
+  int mount = 0;   // mnt_id of /proc/PID/fdinfo/FD
   friend bool operator==(const ListedMirror&, const ListedMirror&) = default;
 };
 

@@ -22,8 +22,8 @@ TEST(MountListTest, MirrorsOnly) {
       "41 22 0:53 / /mnt/b rw shared:5 master:1 - fuse.flockfs /b ro,user_id=0,group_id=0\n"
       "42 22 0:54 / /mnt/c rw - fuse.sshfs host: rw,user_id=0\n");
   ASSERT_EQ(mirrors.size(), 2U);
-  EXPECT_EQ(mirrors[0], (ListedMirror{makedev(0, 52), "/mnt/my data", 1000}));
-  EXPECT_EQ(mirrors[1], (ListedMirror{makedev(0, 53), "/mnt/b", 0}));
+  EXPECT_EQ(mirrors[0], (ListedMirror{makedev(0, 52), "/mnt/my data", 1000, 40}));
+  EXPECT_EQ(mirrors[1], (ListedMirror{makedev(0, 53), "/mnt/b", 0, 41}));
 }
 
 TEST(MountListTest, OddLinesAreNone) {
