@@ -1,5 +1,5 @@
 #!/bin/bash
-# Prints the names of all files that a package is built from, each with a NUL behind it: what git does not ignore, or
+# Prints the names of all files that this tree is built from, each with a NUL behind it: what git does not ignore, or
 # without git all but the builds.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -14,7 +14,7 @@ work=${FLOCKFS_MUTATE_ROOT:-$root/build-mutate}
 
 mkdir -p "$work/tree"
 # Without times: what has changed is newer than what was built of it.
-git -c safe.directory='*' -C "$root" ls-files -z --cached --others --exclude-standard |
+"$root/packaging/list-sources.sh" |
   rsync -rlp --checksum --delete --from0 --files-from=- --ignore-missing-args "$root/" "$work/tree/"
 cmake -S "$work/tree" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Checked -DCMAKE_CXX_FLAGS="-O1 -Wno-restrict" \
   -DFLOCKFS_TESTS=ON >"$work/log" 2>&1 || { tail -n 30 "$work/log"; exit 1; }
