@@ -130,11 +130,7 @@ TEST_F(MountCommandTest, DeadMirrorIsReplaced) {
   const std::string fstab = tree() / "fstab";
   write_file(fstab, source() + " " + mnt() + " flockfs defaults 0 0\n");
   ASSERT_EQ(run_mount({"--all", "--fstab", fstab}).exit_code, 0);
-  const auto daemon = find_daemon(mnt());
-  ASSERT_TRUE(daemon);
-  ::kill(*daemon, SIGKILL);
-  ASSERT_TRUE(eventually([&] { return !find_daemon(mnt()); }));
-  EXPECT_TRUE(in_child([&] { EXPECT_TRUE(eventually([&] { return open_error(mnt("f"), O_RDONLY) == ENOTCONN; })); }));
+  kill_daemon_at(mnt());
   EXPECT_EQ(run_mount({"--all", "--fstab", fstab}).exit_code, 0);
   const auto result = run_mount({"--fstab", fstab, mnt()});
   ASSERT_EQ(result.exit_code, 0) << result;

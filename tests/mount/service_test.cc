@@ -1,5 +1,4 @@
-// Issue 6, point 3: flockfs under a service manager: readiness, configuration files, the unit, and mirrors that have
-// died.
+// Issue 6, point 3: flockfs under a service manager: readiness, and the unit.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -14,18 +13,14 @@
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
-#include <fstream>
-#include <memory>
 #include <set>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include "harness/connection.h"
-#include "harness/mirror_test.h"
-#include "harness/program.h"
 #include "harness/tracer.h"
 #include "harness/users.h"
+#include "service_fixture.h"
 
 namespace flockfs::test {
 namespace {
@@ -55,36 +50,6 @@ class NotifySocket {
   UniqueFd socket_;
 };
 
-class ServiceTest : public MirrorTest {
- protected:
-  void SetUp() override { write_file(source("f"), "contents"); }
-
-  // flockfs in the foreground, as a service manager has it.
-  std::unique_ptr<Program> start(std::vector<std::string> arguments, ProgramSetup setup = {}) const {
-    arguments.insert(arguments.begin(), {flockfs_program(), "--foreground"});
-    return std::make_unique<Program>(arguments, setup);
-  }
-  [[nodiscard]] bool comes_up() const {
-    return eventually([&] { return find_mount(mnt()).has_value(); });
-  }
-  static void stop(Program& daemon) {
-    daemon.process().signal(SIGTERM);
-    EXPECT_EQ(daemon.exit_code(), 0) << daemon.err();
-  }
-  void expect_locked_open() const {
-    EXPECT_TRUE(in_child([&] {
-      const UniqueFd fd(::open(mnt("f").c_str(), O_RDONLY | O_CLOEXEC));
-      ASSERT_TRUE(fd) << errno_name(errno);
-      EXPECT_EQ(source_lock(source("f")), LockSeen::kShared);
-    }));
-  }
-  [[nodiscard]] std::string config(const std::string& text) const {
-    const std::string path = tree() / "mirror.conf";
-    write_file(path, text);
-    return path;
-  }
-};
-
 TEST_F(ServiceTest, ReadinessIsToldWhenTheMirrorServes) {
   for (const std::string& name : {tree() / "notify", "@flockfs-test" + std::to_string(::getpid())}) {
     const NotifySocket manager(name);
@@ -108,63 +73,6 @@ TEST_F(ServiceTest, ManagerThatIsGoneHarmsNobody) {
   expect_locked_open();
   stop(*daemon);
   EXPECT_NE(daemon->err().find("event=error op=notify"), std::string::npos) << daemon->err();
-}
-
-TEST_F(ServiceTest, ConfigurationIsReadAndTheCommandLineBeatsIt) {
-  write_file(source("plain"), "contents");
-  const std::string file = config("# a comment\n\n  source = " + source() +
-                                  "  \n"
-                                  "exclude = " +
-                                  source("plain") +
-                                  "\n"
-                                  "; another\n"
-                                  "log-level=debug\nro\ntimeout = 5min\n");
-  const auto daemon = start({"--config", file, "--timeout=0", mnt()});
-  ASSERT_TRUE(comes_up()) << daemon->err();
-  const ForeignLock foreign(source("f"), LOCK_EX);
-  EXPECT_TRUE(in_child([&] {
-    EXPECT_EQ(open_error(mnt("f"), O_RDONLY), EAGAIN) << "timeout=0 stands on the command line";
-    EXPECT_EQ(open_error(mnt("f"), O_RDWR), EROFS);
-    EXPECT_EQ(read_file(mnt("plain")), "contents");
-  }));
-  stop(*daemon);
-  EXPECT_NE(daemon->err().find("reason=exclude"), std::string::npos) << daemon->err();
-}
-
-TEST_F(ServiceTest, NamesInAConfigurationAreTakenAsTheyAre) {
-  const std::string odd = source() + "/a#b; \"c\" \\d=e,f";
-  ASSERT_EQ(::mkdir(odd.c_str(), 0755), 0);
-  write_file(odd + "/f", "contents");
-  const auto daemon = start({"--config", config("source = " + odd + "\nmountpoint = " + mnt() + "\n")});
-  ASSERT_TRUE(comes_up()) << daemon->err();
-  EXPECT_TRUE(in_child([&] { EXPECT_EQ(read_file(mnt("f")), "contents"); }));
-  stop(*daemon);
-}
-
-TEST_F(ServiceTest, MistakesInAConfigurationAreNamed) {
-  const auto complaint = [&](const std::string& text) {
-    const ProgramResult result = run_program({flockfs_program(), "--config", config(text), mnt()});
-    EXPECT_EQ(result.exit_code, 2) << result;
-    return result.err;
-  };
-  const std::string good = "source = " + source() + "\n";
-  const std::string path = tree() / "mirror.conf";
-  EXPECT_NE(complaint(good + "\ntimeout = soon\n").find(path + ":3: option 'timeout': 'soon'"), std::string::npos);
-  EXPECT_NE(complaint(good + "tiemout = 3\n").find(path + ":2: unknown option 'tiemout'"), std::string::npos);
-  EXPECT_NE(complaint(good + "ro = yes\n").find(path + ":2: option 'ro' takes no value"), std::string::npos);
-  EXPECT_NE(complaint(good + "prefix\n").find(path + ":2: option 'prefix' needs a value"), std::string::npos);
-  EXPECT_NE(complaint("ro\n").find("MOUNTPOINT is missing"), std::string::npos);
-  EXPECT_NE(complaint("source =\n").find(path + ":1: 'source' needs a path"), std::string::npos);
-  ASSERT_EQ(::chmod(path.c_str(), 0666), 0);
-  const ProgramResult open = run_program({flockfs_program(), "--config", path, mnt()});
-  EXPECT_NE(open.err.find("'" + path + "': others may write there"), std::string::npos) << open;
-  ASSERT_EQ(::chmod(path.c_str(), 0644), 0);
-  ASSERT_EQ(::chown(path.c_str(), kStranger, kStrangerGroup), 0);
-  const ProgramResult strange = run_program({flockfs_program(), "--config", path, mnt()});
-  EXPECT_NE(strange.err.find("'" + path + "' is somebody else's"), std::string::npos) << strange;
-  const ProgramResult folder = run_program({flockfs_program(), "--config", tree().path(), mnt()});
-  EXPECT_NE(folder.err.find("is no regular file"), std::string::npos) << folder;
-  EXPECT_FALSE(find_mount(mnt()));
 }
 
 class UnitTest : public ServiceTest {
@@ -310,73 +218,6 @@ TEST_F(UnitTest, ItForbidsNoCallThatIsMade) {
   int count = 0;
   for (std::string call; calls >> call; ++count) EXPECT_EQ(forbidden.count(call), 0U) << call;
   EXPECT_GT(count, 10);
-}
-
-class DeadMirrorTest : public ServiceTest {
- protected:
-  // A mirror whose daemon has been killed.
-  void leave_dead_mirror() {
-    const ProgramResult started = run_program({flockfs_program(), source(), mnt()});
-    ASSERT_EQ(started.exit_code, 0) << started;
-    const auto daemon = find_daemon(mnt());
-    ASSERT_TRUE(daemon);
-    ::kill(*daemon, SIGKILL);
-    ASSERT_TRUE(eventually([&] { return !find_daemon(mnt()); }));
-    ASSERT_TRUE(find_mount(mnt()));
-    // It may be about to die still, and what it was asked is aborted.
-    EXPECT_TRUE(in_child([&] { EXPECT_TRUE(eventually([&] { return open_error(mnt("f"), O_RDONLY) == ENOTCONN; })); }));
-  }
-  [[nodiscard]] int mounts_there() const {
-    int count = 0;
-    std::ifstream table("/proc/self/mountinfo");
-    for (std::string line; std::getline(table, line);) count += line.find(" " + mnt() + " ") != std::string::npos;
-    return count;
-  }
-};
-
-TEST_F(DeadMirrorTest, IsReplaced) {
-  leave_dead_mirror();
-  leave_dead_mirror();
-  EXPECT_EQ(mounts_there(), 1);
-  const auto daemon = start({source(), mnt()});
-  ASSERT_TRUE(eventually([&] { return daemon->err().find("event=mounted") != std::string::npos; })) << daemon->err();
-  EXPECT_EQ(mounts_there(), 1);
-  expect_locked_open();
-  EXPECT_NE(daemon->err().find("replacing a mirror that has died"), std::string::npos) << daemon->err();
-  stop(*daemon);
-  EXPECT_EQ(mounts_there(), 0);
-}
-
-TEST_F(DeadMirrorTest, LiveOneIsNot) {
-  const auto below = start({source(), mnt()});
-  ASSERT_TRUE(comes_up()) << below->err();
-  const auto daemon = start({source(), mnt()});
-  ASSERT_TRUE(eventually([&] { return mounts_there() == 2; })) << daemon->err();
-  EXPECT_EQ(daemon->err().find("died"), std::string::npos);
-  stop(*daemon);
-  EXPECT_EQ(mounts_there(), 1);
-  expect_locked_open();
-  stop(*below);
-}
-
-TEST_F(DeadMirrorTest, SomebodyElsesIsNot) {
-  Program bindfs({"bindfs", "-f", source(), mnt()});
-  ASSERT_TRUE(comes_up()) << bindfs.err();
-  bindfs.process().signal(SIGKILL);
-  ASSERT_EQ(bindfs.exit_code(), 128 + SIGKILL);
-  const ProgramResult result = run_program({flockfs_program(), source(), mnt()});
-  EXPECT_EQ(result.exit_code, 1) << result;
-  EXPECT_NE(result.err.find("a mount that died? unmount it first"), std::string::npos) << result;
-  EXPECT_EQ(mounts_there(), 1);
-  EXPECT_EQ(run_program({"umount", "-l", mnt()}).exit_code, 0);
-}
-
-TEST_F(DeadMirrorTest, DirectoryBelowOneIsNoPlaceForAnother) {
-  ASSERT_EQ(::mkdir(source("dir").c_str(), 0755), 0);
-  leave_dead_mirror();
-  EXPECT_EQ(run_program({flockfs_program(), source(), mnt("dir")}).exit_code, 1);
-  EXPECT_EQ(mounts_there(), 1);
-  EXPECT_EQ(run_program({"umount", "-l", mnt()}).exit_code, 0);
 }
 
 }  // namespace

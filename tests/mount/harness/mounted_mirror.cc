@@ -127,6 +127,17 @@ std::optional<pid_t> find_daemon(const std::string& mountpoint) {
   return std::nullopt;
 }
 
+void kill_daemon_at(const std::string& mountpoint) {
+  const auto daemon = find_daemon(mountpoint);
+  ASSERT_TRUE(daemon);
+  ::kill(*daemon, SIGKILL);
+  ASSERT_TRUE(eventually([&] { return !find_daemon(mountpoint); }));
+  ASSERT_TRUE(find_mount(mountpoint));
+  // It may be about to die still, and what it was asked is aborted.
+  EXPECT_TRUE(
+      in_child([&] { EXPECT_TRUE(eventually([&] { return open_error(mountpoint + "/f", O_RDONLY) == ENOTCONN; })); }));
+}
+
 MountedMirror::MountedMirror(std::string source, std::string mountpoint, const std::string& scratch,
                              const MirrorSetup& setup)
     : source_(std::move(source)), mountpoint_(std::move(mountpoint)), scratch_(scratch), log_(scratch + "/log") {

@@ -136,6 +136,10 @@ class MountedMirror {
 // mountpoint, or a relative path with the same last component, in its arguments.
 [[nodiscard]] std::optional<pid_t> find_daemon(const std::string& mountpoint);
 
+// Kills the daemon that serves the mirror there, of a source with the file "f", and waits until the kernel says that it
+// is dead (ENOTCONN).
+void kill_daemon_at(const std::string& mountpoint);
+
 // Adds what makes sanitizers of a daemon write to files `scratch`/sanitizer.PID, and fails the test if there are any.
 [[nodiscard]] std::vector<std::string> sanitizer_environment(const std::string& scratch);
 void expect_no_sanitizer_report(const std::string& scratch);
