@@ -56,7 +56,7 @@ class Workers {
 
   static void* main(void* worker);
   void run(Worker& self);
-  void count(const fuse_buf& request);
+  void process(const fuse_buf& request);
   static bool idle(const Worker& worker);
 
   Core& core_;
