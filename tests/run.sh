@@ -72,7 +72,7 @@ ours="src/all mount-helper/all tests/unit/all"
 gcc_flags=''
 [[ $(g++ -dumpversion) != 12* ]] || gcc_flags=-Wno-restrict
 stage gcc build gcc g++ Release "$gcc_flags" all -DFLOCKFS_WERROR=ON -DFLOCKFS_BENCH=ON || true
-sanitize() { build "$1" clang++ Sanitized "-O1 -g1" "$ours" -DFLOCKFS_WERROR=ON -DFLOCKFS_BENCH=ON -DFLOCKFS_SANITIZE="$2"; }
+sanitize() { build "$1" clang++ Sanitized "" "$ours" -DFLOCKFS_WERROR=ON -DFLOCKFS_BENCH=ON -DFLOCKFS_SANITIZE="$2"; }
 stage asan sanitize asan address,undefined || true
 stage tsan sanitize tsan thread || true
 
