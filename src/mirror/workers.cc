@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -17,8 +18,10 @@
 #include <optional>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include "base/blocking_pool.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "mirror/statx.h"
 #include "tree/credentials.h"
@@ -36,6 +39,19 @@ namespace {
 constexpr int kInitLimitMs = 10'000;
 
 constexpr auto kFenceLook = std::chrono::microseconds(50);
+
+// Requests keep coming when there is no more than this between two of them.
+constexpr auto kSoon = std::chrono::microseconds(100);
+// Then a thread looks for the next one for so long before it sleeps: with several of a client's requests on their way
+// at once, its sleep and its wake-up cost more than the request (docs/PERFORMANCE.md).
+constexpr auto kSpin = std::chrono::microseconds(40);
+// It gives the processor to whoever wants it between two looks. If that lasts so long, there is none to spare.
+constexpr auto kDisplaced = std::chrono::microseconds(20);
+
+bool has_several_processors() {
+  cpu_set_t mine;
+  return ::sched_getaffinity(0, sizeof mine, &mine) != 0 || CPU_COUNT(&mine) > 1;
+}
 
 // Whether a thread of ours sleeps where a signal would wake it.
 bool asleep(pid_t tid) {
@@ -82,6 +98,7 @@ Status Workers::start(unsigned count) {
   ended_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!ended_) return errno_error("cannot make an eventfd");
   running_ = count;
+  may_spin_ = has_several_processors();
   for (unsigned i = 0; i < count; ++i) workers_.emplace_back(*this);
   for (unsigned i = 0; i < count; ++i) {
     const int error = ::pthread_create(&workers_[i].thread, nullptr, main, &workers_[i]);
@@ -112,9 +129,10 @@ void Workers::run(Worker& self) {
     RequestBuffer buffer;
     self.tid = ::gettid();
     while (fuse_session_exited(session_) == 0) {
-      self.reading = true;
+      if (keep_coming_ && may_spin_) spin(self);
+      self.doing = Doing::kReading;
       const int got = fuse_session_receive_buf(session_, buffer.get());
-      self.reading = false;
+      self.doing = Doing::kWorking;
       if (got == -EINTR || got == -EAGAIN) continue;
       if (got <= 0) {
         if (got < 0 && got != -ENODEV && got != -ECONNABORTED) {
@@ -123,12 +141,31 @@ void Workers::run(Worker& self) {
         }
         break;
       }
+      note_arrival();
       process(*buffer.get());
       ++self.done;
     }
     self.tid = 0;
   }
   if (running_.fetch_sub(1) == 1) ::eventfd_write(ended_.get(), 1);
+}
+
+void Workers::note_arrival() {
+  const std::int64_t at = now().time_since_epoch().count();
+  keep_coming_ = at - last_arrival_.exchange(at) < Duration(kSoon).count();
+}
+
+// Returns when there is, or was, a request to read, or none came.
+void Workers::spin(Worker& self) {
+  self.doing = Doing::kSpinning;
+  pollfd ready{fuse_session_fd(session_), POLLIN, 0};
+  TimePoint at = now();
+  const TimePoint limit = at + kSpin;
+  while (at < limit && ::poll(&ready, 1, 0) == 0) {
+    ::sched_yield();
+    const TimePoint before = std::exchange(at, now());
+    if (at - before > kDisplaced) return;
+  }
 }
 
 void Workers::process(const fuse_buf& request) {
@@ -145,12 +182,13 @@ void Workers::process(const fuse_buf& request) {
   if (!answer_statx(core_, request)) fuse_session_process_buf(session_, &request);
 }
 
-// Sleeping in read(2): what it reads next had not been handed out yet.
+// Sleeping in read(2), or not there yet: what it reads next had not been handed out yet.
 bool Workers::idle(const Worker& worker) {
   const pid_t tid = worker.tid;
-  if (tid == 0) return true;
+  if (tid == 0 || worker.doing == Doing::kSpinning) return true;
   const std::uint64_t done = worker.done;
-  return worker.reading && asleep(tid) && worker.reading && worker.done == done;
+  const auto reads = [&worker] { return worker.doing == Doing::kReading; };
+  return reads() && asleep(tid) && reads() && worker.done == done;
 }
 
 bool Workers::fence(std::chrono::milliseconds limit) const {

@@ -45,17 +45,20 @@ class Workers {
   bool stop(std::chrono::milliseconds limit);
 
  private:
+  enum class Doing { kWorking, kSpinning, kReading };
   struct Worker {
     explicit Worker(Workers& all_in) : all(all_in) {}
     Workers& all;
     pthread_t thread{};
     std::atomic<pid_t> tid{0};  // 0: it does not read yet, or no more
-    std::atomic<bool> reading{false};
+    std::atomic<Doing> doing{Doing::kWorking};
     std::atomic<std::uint64_t> done{0};  // requests
   };
 
   static void* main(void* worker);
   void run(Worker& self);
+  void spin(Worker& self);
+  void note_arrival();
   void process(const fuse_buf& request);
   static bool idle(const Worker& worker);
 
@@ -64,8 +67,11 @@ class Workers {
   std::deque<Worker> workers_;  // constant once the first thread runs
   std::size_t threads_ = 0;     // of workers_, the first ones: those that were started and have not been joined
   std::atomic<unsigned> running_{0};
-  std::atomic<int> failed_{0};  // errno of a thread that ended before its time
-  UniqueFd ended_;              // eventfd
+  bool may_spin_ = false;                      // constant once the first thread runs
+  std::atomic<std::int64_t> last_arrival_{0};  // of a request: the clock's count
+  std::atomic<bool> keep_coming_{false};       // requests
+  std::atomic<int> failed_{0};                 // errno of a thread that ended before its time
+  UniqueFd ended_;                             // eventfd
 };
 
 }  // namespace flockfs

@@ -2,11 +2,15 @@
 // Counted, not timed.
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <map>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "harness/mirror_test.h"
@@ -15,6 +19,8 @@
 
 namespace flockfs::test {
 namespace {
+
+using namespace std::chrono_literals;
 
 constexpr int kDirectories = 4;
 constexpr int kFilesEach = 50;
@@ -165,7 +171,8 @@ TEST_P(RequestsTest, SystemCallsOfALockedOpen) {
   if (!passthrough) {
     EXPECT_LE(calls["open_by_handle_at"] + calls["openat"], kOpens + kSpare) << report;
   }
-  for (const std::string name : {"brk", "futex", "madvise", "mmap", "mprotect", "mremap", "munmap", "sched_yield"}) {
+  for (const std::string name :
+       {"brk", "futex", "madvise", "mmap", "mprotect", "mremap", "munmap", "poll", "sched_yield"}) {
     calls.erase(name);
   }
   if (passthrough) {  // as many as there are processes on the machine that are younger than the open
@@ -174,6 +181,49 @@ TEST_P(RequestsTest, SystemCallsOfALockedOpen) {
   int all = 0;
   for (const auto& [name, count] : calls) all += count;
   EXPECT_LE(all, (passthrough ? 12 : 14) * kOpens) << report;
+}
+
+// How often the daemon's threads looked for a request that had not come yet.
+class SpinTest : public MirrorTest {
+ protected:
+  void SetUp() override { write_file(source("f"), ""); }
+
+  // While a client sends so many requests, one after the other, with a pause after each.
+  int looks(int requests, std::chrono::milliseconds pause) {
+    mount({.program = {.environment = {kTraceable}}});
+    Tracer strace(mirror().daemon(), {"-c", "-U", "calls,name"}, tree() / "calls");
+    EXPECT_TRUE(in_child([&] {
+      struct statx st {};
+      for (int request = 0; request < requests; ++request) {
+        EXPECT_EQ(::statx(AT_FDCWD, mnt("f").c_str(), AT_STATX_FORCE_SYNC, STATX_SIZE, &st), 0);
+        std::this_thread::sleep_for(pause);
+      }
+    }));
+    return calls_of(strace.stop())["sched_yield"];
+  }
+  static void use_processors(const cpu_set_t& processors) {
+    ASSERT_EQ(::sched_setaffinity(0, sizeof processors, &processors), 0);
+  }
+};
+
+TEST_F(SpinTest, NoneWhenRequestsAreFarBetween) { EXPECT_EQ(looks(100, 2ms), 0); }
+
+TEST_F(SpinTest, SomeWhenTheyKeepComing) {
+  cpu_set_t processors;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof processors, &processors), 0);
+  if (CPU_COUNT(&processors) == 1) GTEST_SKIP() << "one processor";
+  EXPECT_GT(looks(2000, 0ms), 0);
+}
+
+TEST_F(SpinTest, NoneOnOneProcessor) {
+  cpu_set_t processors;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof processors, &processors), 0);
+  int first = 0;
+  while (!CPU_ISSET(first, &processors)) ++first;
+  CPU_ZERO(&processors);
+  CPU_SET(first, &processors);
+  use_processors(processors);
+  EXPECT_EQ(looks(2000, 0ms), 0);
 }
 
 }  // namespace
