@@ -15,6 +15,7 @@
 #include "tree/attribute_record.h"
 #include "tree/dir_stream.h"
 #include "tree/inode_table.h"
+#include "tree/listing_record.h"
 #include "tree/source.h"
 
 namespace flockfs {
@@ -36,6 +37,7 @@ struct OpenDirectory {
   OpenDirectory(OpenSlots::Slot slot_in, UniqueFd fd) : slot(std::move(slot_in)), stream(std::move(fd)) {}
   OpenSlots::Slot slot;
   DirStream stream;
+  bool cached = false;  // the kernel may cache what it reads of it
 };
 
 // A file that the kernel has open for its attributes as chattr(1) sets them: no client's open.
@@ -61,6 +63,7 @@ struct Core {
   const std::unique_ptr<Source> source;
   InodeTable inodes;
   AttributeRecord attributes;
+  ListingRecord listings;
   const Filter filter;
   BackingFiles backing;
   OpenSlots slots;

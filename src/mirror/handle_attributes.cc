@@ -24,7 +24,7 @@ void getattr(fuse_req_t native, fuse_ino_t node, fuse_file_info* /*info*/) {
       return;
     }
     tell(core, before, *inode, *st);
-    request.attributes(*st, core.config.attr_timeout.count());
+    request.attributes(*st, attributes_last(core, *st));
   });
 }
 

@@ -3,10 +3,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "mirror/handlers.h"
+#include "tree/listing_record.h"
+#include "tree/time_stamp.h"
 
 namespace flockfs {
 namespace {
@@ -94,6 +98,26 @@ class PlusListing final : public Listing {
   std::vector<InodePtr> counted_;
 };
 
+// A cached listing has only names in it, and each of them is looked up when its time is over: reading the directory
+// again, attributes and all, is faster then.
+constexpr auto kWorthCaching = std::chrono::seconds(10);
+
+void cache_listing(Core& core, const Inode& inode, OpenDirectory& directory, fuse_file_info& info) {
+  if (std::min(core.config.attr_timeout, core.config.entry_timeout) < kWorthCaching) return;
+  const std::int64_t at = stamp_now();
+  struct stat st {};
+  if (directory.stream.fd() < 0 || ::fstat(directory.stream.fd(), &st) != 0) return;
+  const ListingRecord::Answer answer = core.listings.opened(inode, st, at);
+  directory.cached = answer != ListingRecord::Answer::kDrop;
+  info.cache_readdir = directory.cached ? 1 : 0;
+  info.keep_cache = answer == ListingRecord::Answer::kKeep ? 1 : 0;
+}
+
+void close_directory(Core& core, const Inode& inode, std::uint64_t number) {
+  const auto directory = core.directories.take(number);
+  if (directory && directory->cached) core.listings.closed(inode);
+}
+
 void opendir(fuse_req_t native, fuse_ino_t node, fuse_file_info* info) {
   serve(native, [&](Core& core, Request& request) {
     const InodePtr inode = core.inode(node);
@@ -111,14 +135,16 @@ void opendir(fuse_req_t native, fuse_ino_t node, fuse_file_info* info) {
       request.error(fd.error().code);
       return;
     }
-    info->fh = core.directories.add(std::make_shared<OpenDirectory>(std::move(slot), *std::move(fd)));
-    if (request.opened(*info) != 0) core.directories.take(info->fh);
+    const auto directory = std::make_shared<OpenDirectory>(std::move(slot), *std::move(fd));
+    cache_listing(core, *inode, *directory, *info);
+    info->fh = core.directories.add(directory);
+    if (request.opened(*info) != 0) close_directory(core, *inode, info->fh);
   });
 }
 
-void releasedir(fuse_req_t native, fuse_ino_t /*node*/, fuse_file_info* info) {
+void releasedir(fuse_req_t native, fuse_ino_t node, fuse_file_info* info) {
   serve(native, [&](Core& core, Request& request) {
-    core.directories.take(info->fh);
+    close_directory(core, *core.inode(node), info->fh);
     request.ok();
   });
 }

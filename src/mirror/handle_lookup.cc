@@ -1,4 +1,7 @@
 #include <malloc.h>
+#include <sys/stat.h>
+
+#include <algorithm>
 
 #include "base/blocking_pool.h"
 #include "mirror/handlers.h"
@@ -41,12 +44,20 @@ void tell(Core& core, const AttributeRecord::Moment& before, Inode& inode, struc
   core.attributes.told(inode, st);
 }
 
+// By a directory's time of modification the kernel sees, where a listing begins anew (rewinddir(3)), that what it has
+// cached of it is out of date (fs/fuse/readdir.c, fuse_readdir_cached): never for longer than by default.
+double attributes_last(const Core& core, const struct stat& st) {
+  constexpr double kOfDirectory = 1.0;
+  const double configured = core.config.attr_timeout.count();
+  return S_ISDIR(st.st_mode) ? std::min(configured, kOfDirectory) : configured;
+}
+
 fuse_entry_param entry_of(const Core& core, const Found& found) {
   fuse_entry_param entry{};
   entry.ino = core.node(*found.inode);
   entry.generation = found.inode->generation();
   entry.attr = found.st;
-  entry.attr_timeout = core.config.attr_timeout.count();
+  entry.attr_timeout = attributes_last(core, found.st);
   entry.entry_timeout = core.config.entry_timeout.count();
   return entry;
 }

@@ -53,6 +53,9 @@ void with_file(fuse_req_t native, const fuse_file_info* info, Handler handler) {
 // has happened meanwhile.
 void tell(Core& core, const AttributeRecord::Moment& before, Inode& inode, struct stat& st);
 
+// For how many seconds the kernel may keep these attributes.
+[[nodiscard]] double attributes_last(const Core& core, const struct stat& st);
+
 // What the kernel is told of an object that was looked up or made.
 [[nodiscard]] fuse_entry_param entry_of(const Core& core, const Found& found);
 

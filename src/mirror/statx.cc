@@ -115,7 +115,7 @@ bool answer_statx(Core& core, const fuse_buf& request) {
       return true;
     }
     tell(core, before, *inode, looked->st);
-    const StatxOut out = answer_of(*looked, core.config.attr_timeout.count());
+    const StatxOut out = answer_of(*looked, attributes_last(core, looked->st));
     reply(core, header.unique, 0, &out);
   } catch (const std::bad_alloc&) {
     reply(core, header.unique, ENOMEM, nullptr);

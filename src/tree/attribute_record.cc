@@ -1,21 +1,8 @@
 #include "tree/attribute_record.h"
 
-#include <time.h>
+#include "tree/time_stamp.h"
 
 namespace flockfs {
-namespace {
-
-std::int64_t to_ns(const timespec& time) { return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
-
-// The clock that file systems stamp with (current_time(), ktime_get_coarse_real_ts64): a change after this moment has a
-// ctime that is not smaller.
-std::int64_t stamp_now() {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME_COARSE, &now);
-  return to_ns(now);
-}
-
-}  // namespace
 
 AttributeRecord::Moment AttributeRecord::now() const {
   const std::uint64_t checks = checks_.load();
