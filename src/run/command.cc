@@ -57,6 +57,14 @@ void stop_by(int signal) {
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
 }
 
+// Whether nothing has happened to a child since it was seen stopped. A shell has its whole job go on; then a SIGCONT
+// from here could undo the next Ctrl-Z.
+bool has_not_moved(pid_t child) {
+  siginfo_t change{};
+  return ::waitid(P_PID, static_cast<id_t>(child), &change, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT) == 0 &&
+         change.si_pid == 0;
+}
+
 }  // namespace
 
 Result<Command> Command::start(const std::vector<std::string>& words, const Place& place, const CallerState& caller) {
@@ -83,7 +91,7 @@ void Command::look() {
     }
     if (!has_terminal()) continue;
     stop_by(WSTOPSIG(status));
-    (void)::kill(pid_, SIGCONT);
+    if (has_not_moved(pid_)) (void)::kill(pid_, SIGCONT);
   }
 }
 

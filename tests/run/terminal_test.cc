@@ -47,7 +47,7 @@ TEST_F(RunTerminalTest, ControlZStopsBothAndTheShellHasThemGoOn) {
   for (int time = 0; time < 3; ++time) {
     terminal->type("\x1a");
     ASSERT_EQ(terminal->job(), "stopped " + std::to_string(SIGTSTP)) << terminal->shown();
-    EXPECT_EQ(state_of(command_process()), "T");
+    EXPECT_TRUE(eventually([&] { return state_of(command_process()) == "T"; }));
     EXPECT_EQ(source_lock(source("f")), LockSeen::kShared) << "the mirror is not stopped";
     terminal->foreground();
     EXPECT_TRUE(eventually([&] { return state_of(command_process()) == "S"; }));
