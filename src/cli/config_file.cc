@@ -54,6 +54,8 @@ Result<std::vector<ConfigSetting>> read_config_file(const std::string& path) {
   const ssize_t got = ::pread(fd.get(), text.data(), text.size(), 0);
   if (got < 0) return errno_error(named);
   text.resize(static_cast<std::size_t>(got));
+  // A path would end there.
+  if (text.find('\0') != std::string::npos) return Error{0, named + " is no text: it has a zero byte"};
   return parse_config(text);
 }
 
