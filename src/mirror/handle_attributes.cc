@@ -58,36 +58,46 @@ constexpr int kOwner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
 constexpr int kTimes = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
 
 // Everything but the size.
-Status set_attributes(const Inode& inode, const struct stat& wanted, int which) {
-  auto fd = inode.path_fd();
-  if (!fd) return fd.error();
+Status set_attributes(int fd, const struct stat& wanted, int which) {
   // chown(2) to nobody in particular drops set-id bits and moves the time of change.
   const bool nothing = (which & (kOwner | kTimes | FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_SIZE)) == 0;
   // Ownership before mode: chown(2) drops set-id bits that the same request may set.
   if ((which & kOwner) != 0 || nothing) {
-    if (auto done = set_owner(fd->get(), wanted, which); !done) return done;
+    if (auto done = set_owner(fd, wanted, which); !done) return done;
   }
-  if ((which & FUSE_SET_ATTR_MODE) != 0 && ::chmod(ProcFdPath(fd->get()).c_str(), wanted.st_mode & 07777) != 0) {
+  if ((which & FUSE_SET_ATTR_MODE) != 0 && ::chmod(ProcFdPath(fd).c_str(), wanted.st_mode & 07777) != 0) {
     return errno_error();
   }
-  if ((which & kTimes) != 0) return set_times(fd->get(), wanted, which);
+  if ((which & kTimes) != 0) return set_times(fd, wanted, which);
   return {};
 }
 
-void answer_changed(Core& core, Request& request, const InodePtr& inode, const Status& done) {
-  if (!done) {
+// After the size, if that was to be set.
+void set_the_rest(Core& core, Request& request, const InodePtr& inode, const Status& sized, const struct stat& wanted,
+                  int which) {
+  if (!sized) {
+    request.error(sized.error().code);
+    return;
+  }
+  auto fd = inode->path_fd();
+  if (!fd) {
+    request.error(fd.error().code);
+    return;
+  }
+  if (auto done = set_attributes(fd->get(), wanted, which); !done) {
     request.error(done.error().code);
     return;
   }
   const AttributeRecord::Moment before = core.attributes.now();
-  auto st = core.inodes.stat_of(*inode);
-  if (!st) {
-    request.error(st.error().code);
+  auto looked = look_at(fd->get());
+  if (!looked) {
+    request.error(looked.error().code);
     return;
   }
-  tell(core, before, *inode, *st);
+  core.inodes.show(looked->st);
+  tell(core, before, *inode, looked->st);
   // The kernel takes this answer even if it comes late (unlike others: fuse_do_setattr), so it must not be kept.
-  request.attributes(*st, 0);
+  request.attributes(looked->st, 0);
 }
 
 void setattr(fuse_req_t native, fuse_ino_t node, struct stat* wanted, int which, fuse_file_info* info) {
@@ -98,21 +108,18 @@ void setattr(fuse_req_t native, fuse_ino_t node, struct stat* wanted, int which,
       return;
     }
     if ((which & FUSE_SET_ATTR_SIZE) == 0) {
-      answer_changed(core, request, inode, set_attributes(*inode, *wanted, which));
+      set_the_rest(core, request, inode, {}, *wanted, which);
       return;
     }
     // The size first: it may have to wait, and times that come with it are to be the last word.
     const auto file = info != nullptr ? core.files.get(info->fh) : nullptr;
     if (file) {
-      Status done = set_size(request, *file, wanted->st_size);
-      if (done) done = set_attributes(*inode, *wanted, which);
-      answer_changed(core, request, inode, done);
+      set_the_rest(core, request, inode, set_size(request, *file, wanted->st_size), *wanted, which);
       return;
     }
     auto shared = std::make_shared<Request>(std::move(request));
     core.opens->truncate(shared, inode, wanted->st_size, [&core, shared, inode, which, st = *wanted](Status done) {
-      if (done) done = set_attributes(*inode, st, which);
-      answer_changed(core, *shared, inode, done);
+      set_the_rest(core, *shared, inode, done, st, which);
     });
   });
 }
