@@ -42,7 +42,7 @@ def arguments():
     given = parser.parse_args()
     given.only = chosen(given.only, plan.names(), parser)
     given.columns = chosen(given.columns, (*peers.FLOCKFS, *peers.OTHERS), parser) or [
-        *peers.EVERYWHERE, "ro", "ro-3600", *(["preload"] if given.preload else [])]
+        *peers.EVERYWHERE, "rw-3600", "ro", "ro-3600", *(["preload"] if given.preload else [])]
     if "preload" in given.columns and not given.preload:
         parser.error("the column preload needs --preload LIB")
     if given.preload:

@@ -16,6 +16,7 @@ FLOCKFS = {
     "flockfs": ("flockfs, every file locked", []),
     "nolock": ("flockfs with a prefix that locks nothing", ["prefix=" + NOTHING]),
     "nopass": ("flockfs passthrough=off", ["passthrough=off"]),
+    "rw-3600": ("flockfs attr_timeout=entry_timeout=3600", ["attr_timeout=3600", "entry_timeout=3600"]),
     "ro": ("flockfs ro", ["ro"]),
     "ro-3600": ("flockfs ro, attr_timeout=entry_timeout=3600", ["ro", "attr_timeout=3600", "entry_timeout=3600"]),
 }

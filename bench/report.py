@@ -1,7 +1,7 @@
 """Tables for people, in Markdown, and JSON for programs."""
 from peers import title
 
-SIDE = ("ro", "ro-3600", "preload")  # columns of a few workloads only: a table of their own
+SIDE = ("rw-3600", "ro", "ro-3600", "preload")  # columns of a few workloads only: a table of their own
 
 
 def number(value):

@@ -69,6 +69,7 @@ def ask(view, *words):
 
 
 class OpenReadClose(Workload):
+    columns = (*peers.EVERYWHERE, "rw-3600", "ro-3600")
     unit, counted = "files/s", True
 
     def __init__(self, name, title, part, processes, per_directory):
@@ -92,6 +93,7 @@ class OpenReadClose(Workload):
 class OpenMany(OpenReadClose):
     """Every round another fifth of the tree, so that no file is opened that was open a moment ago."""
 
+    columns = peers.EVERYWHERE
     warm = False  # the walk over the whole tree has been that
     counted_again = False
 
@@ -144,7 +146,7 @@ class BigFile(Workload):
 
 
 class Tar(Workload):
-    columns = (*peers.EVERYWHERE, "ro", "ro-3600", "preload")
+    columns = (*peers.EVERYWHERE, "rw-3600", "ro", "ro-3600", "preload")
     counted = True
 
     def prepare(self, source):
@@ -156,7 +158,7 @@ class Tar(Workload):
 
 
 class Rsync(Workload):
-    columns = (*peers.EVERYWHERE, "ro", "ro-3600", "preload")
+    columns = (*peers.EVERYWHERE, "rw-3600", "ro", "ro-3600", "preload")
     counted = True
 
     def prepare(self, source):
@@ -195,7 +197,7 @@ class RsyncSecond(Rsync):
 
 
 class Find(Workload):
-    columns = (*peers.EVERYWHERE, "ro", "ro-3600")
+    columns = (*peers.EVERYWHERE, "rw-3600", "ro", "ro-3600")
     counted = True
 
     def prepare(self, source):
