@@ -71,6 +71,11 @@ Status enter_private_namespace() {
   // Where / is shared, a mount of ours would appear everywhere. What others unmount shall go here too.
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) {
     if (errno == EPERM || errno == EACCES) return forbidden(errno, reason(errno));
+    if (errno == EINVAL) {
+      return Error{0,
+                   "the root directory here is no mount point (a chroot?), so the mirrors might be seen elsewhere; "
+                   "'mount --bind DIR DIR' before chroot(8) makes it one"};
+    }
     return errno_error("cannot make the mounts private");
   }
   return {};

@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -163,6 +165,29 @@ TEST_F(RunPlaceTest, NothingWithoutANameCountsAsBelowRoot) {
   setup.before_exec = [] { ASSERT_EQ(::dup2(::memfd_create("x", 0), 7), 7); };
   const auto result = run({"/", "--", "echo", "ran", source()}, setup);
   EXPECT_EQ(result.out, "ran " + source() + "\n") << result;
+}
+
+// There nothing keeps the mirrors from being seen outside.
+TEST_F(RunPlaceTest, RootDirectoryThatIsNoMountPointIsRefused) {
+  const std::string root = folder("root");
+  for (const auto& entry : std::filesystem::directory_iterator("/")) {
+    const std::string there = root + entry.path().string();
+    if (entry.is_symlink()) {
+      std::filesystem::copy_symlink(entry, there);
+    } else if (entry.is_directory()) {
+      make_dir(there);
+      ASSERT_EQ(::mount(entry.path().c_str(), there.c_str(), nullptr, MS_BIND | MS_REC, nullptr), 0) << there;
+    }
+  }
+  ProgramSetup setup;
+  setup.before_exec = [&root] { ASSERT_EQ(::chroot(root.c_str()), 0); };
+  const auto refused = run({source(), "--", "echo", "ran"}, setup);
+  EXPECT_EQ(refused.exit_code, 125) << refused;
+  EXPECT_EQ(refused.out, "");
+  EXPECT_NE(refused.err.find("no mount point"), std::string::npos) << refused;
+  ASSERT_EQ(::mount(root.c_str(), root.c_str(), nullptr, MS_BIND | MS_REC, nullptr), 0);
+  const auto ran = run({source(), "--", "echo", "ran"}, setup);
+  EXPECT_EQ(ran.out, "ran\n") << ran;
 }
 
 TEST_F(RunPlaceTest, RunsCanBeNested) {
