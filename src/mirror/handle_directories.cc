@@ -104,6 +104,8 @@ constexpr auto kWorthCaching = std::chrono::seconds(10);
 
 void cache_listing(Core& core, const Inode& inode, OpenDirectory& directory, fuse_file_info& info) {
   if (std::min(core.config.attr_timeout, core.config.entry_timeout) < kWorthCaching) return;
+  // Among the file systems without file handles are those that do not say when a directory has changed (devpts).
+  if (!inode.reopens()) return;
   const std::int64_t at = stamp_now();
   struct stat st {};
   if (directory.stream.fd() < 0 || ::fstat(directory.stream.fd(), &st) != 0) return;
