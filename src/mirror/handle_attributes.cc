@@ -118,9 +118,10 @@ void setattr(fuse_req_t native, fuse_ino_t node, struct stat* wanted, int which,
       return;
     }
     auto shared = std::make_shared<Request>(std::move(request));
-    core.opens->truncate(shared, inode, wanted->st_size, [&core, shared, inode, which, st = *wanted](Status done) {
-      set_the_rest(core, *shared, inode, done, st, which);
-    });
+    core.opens->truncate(shared, inode, wanted->st_size,
+                         [&core, shared, inode, which, st = *wanted](const Status& done) {
+                           set_the_rest(core, *shared, inode, done, st, which);
+                         });
   });
 }
 
