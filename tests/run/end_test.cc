@@ -93,7 +93,9 @@ TEST_F(RunEndTest, LockFilesGoWhenTheRunnerIsKilled) {
 }
 
 TEST_F(RunEndTest, MirrorThatDiesIsSeenByCommandAndInTheStatus) {
-  const auto program = start_shell(kHolds + "; cat $S/f; ls $S; exit 0");
+  // What is asked while the last thread of the mirror ends gets ECONNABORTED (fs/fuse/dev.c, fuse_abort_conn).
+  const auto program =
+      start_shell(kHolds + "; until cat $S/f 2>&1 | grep -q 'not connected'; do :; done; ls $S; exit 0");
   ASSERT_TRUE(comes("open")) << program->err();
   const auto mirrors = mirrors_of(program->pid());
   ASSERT_EQ(mirrors.size(), 1u);
