@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "temp_directory.h"
 
 namespace flockfs {
 namespace {
@@ -32,19 +33,12 @@ std::string contents(const std::string& path) {
 // A directory of its own for each test; the log is closed whatever happened.
 class LogTest : public testing::Test {
  protected:
-  LogTest() {
-    std::string pattern = testing::TempDir() + "log_test.XXXXXX";
-    directory_ = ::mkdtemp(pattern.data());
-  }
-  ~LogTest() override {
-    log_close();
-    std::filesystem::remove_all(directory_);
-  }
-  [[nodiscard]] std::string file() const { return directory_ + "/log"; }
+  ~LogTest() override { log_close(); }
+  [[nodiscard]] std::string file() const { return directory_.path() + "/log"; }
   [[nodiscard]] LogConfig to_file(LogLevel level = LogLevel::kInfo) const { return {LogTarget::kFile, file(), level}; }
 
  private:
-  std::string directory_;
+  const TempDirectory directory_;
 };
 
 // Puts a pipe in stderr's place for a scope.

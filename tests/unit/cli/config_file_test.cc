@@ -2,13 +2,13 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
+
+#include "temp_directory.h"
 
 namespace flockfs {
 namespace {
@@ -51,14 +51,6 @@ TEST(ParseConfigTest, AnEmptyValueIsOne) { EXPECT_EQ(settings_of("source =\n= x\
 
 class ReadConfigTest : public testing::Test {
  protected:
-  void SetUp() override {
-    const char* base = std::getenv("TMPDIR");
-    std::string pattern = std::string(base != nullptr ? base : "/var/tmp") + "/flockfs-unit-XXXXXX";
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
-
   [[nodiscard]] std::string file(const std::string& text, mode_t mode = 0644) const {
     const std::string path = dir_ + "/c.conf";
     std::ofstream(path) << text;
@@ -72,7 +64,8 @@ class ReadConfigTest : public testing::Test {
     return read.ok() ? "" : read.error().message();
   }
 
-  std::string dir_;
+  const TempDirectory directory_;
+  const std::string& dir_ = directory_.path();
 };
 
 TEST_F(ReadConfigTest, AFileOfOnesOwn) {

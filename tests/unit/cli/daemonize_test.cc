@@ -15,6 +15,8 @@
 #include <sstream>
 #include <thread>
 
+#include "temp_directory.h"
+
 namespace flockfs {
 namespace {
 
@@ -46,32 +48,27 @@ std::string open_descriptors() {
 
 class DaemonizeTest : public testing::Test {
  protected:
-  DaemonizeTest() {
-    (void)std::signal(SIGPIPE, SIG_IGN);
-    std::string pattern = testing::TempDir() + "daemonize_test.XXXXXX";
-    directory_ = ::mkdtemp(pattern.data());
-  }
-  ~DaemonizeTest() override { fs::remove_all(directory_); }
+  DaemonizeTest() { (void)std::signal(SIGPIPE, SIG_IGN); }
 
-  [[nodiscard]] const std::string& directory() const { return directory_; }
+  [[nodiscard]] const std::string& directory() const { return directory_.path(); }
 
   // For what a daemon does after its caller has heard of it: a file that appears whole.
   void note(const std::string& text) const {
-    std::ofstream(directory_ + "/part") << text << std::flush;
-    fs::rename(directory_ + "/part", directory_ + "/note");
+    std::ofstream(directory() + "/part") << text << std::flush;
+    fs::rename(directory() + "/part", directory() + "/note");
   }
   [[nodiscard]] std::string wait_for_note() const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (!fs::exists(directory_ + "/note") && std::chrono::steady_clock::now() < deadline) {
+    while (!fs::exists(directory() + "/note") && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
     std::ostringstream text;
-    text << std::ifstream(directory_ + "/note").rdbuf();
+    text << std::ifstream(directory() + "/note").rdbuf();
     return text.str();
   }
 
  private:
-  std::string directory_;
+  const TempDirectory directory_;
 };
 
 TEST_F(DaemonizeTest, ReadyIsSuccess) {

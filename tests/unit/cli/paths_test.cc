@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "temp_directory.h"
+
 namespace flockfs {
 namespace {
 
@@ -18,15 +20,12 @@ using testing::HasSubstr;
 class PathsTest : public testing::Test {
  protected:
   PathsTest() {
-    std::string pattern = testing::TempDir() + "paths_test.XXXXXX";
-    base_ = fs::canonical(::mkdtemp(pattern.data())).string();
     fs::create_directories(base_ + "/src/d");
     fs::create_directories(base_ + "/mnt");
     std::ofstream(base_ + "/src/f") << "x";
     command_.mirror.source = base_ + "/src";
     command_.mirror.mountpoint = base_ + "/mnt";
   }
-  ~PathsTest() override { fs::remove_all(base_); }
 
   std::string operands_complaint() {
     const Status resolved = resolve_operands(command_);
@@ -44,7 +43,8 @@ class PathsTest : public testing::Test {
     return resolved.ok() ? command_.mirror.prefixes[0] : resolved.error().message();
   }
 
-  std::string base_;
+  const TempDirectory directory_;
+  const std::string& base_ = directory_.path();
   CommandLine command_;
 };
 

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <string>
 
+#include "temp_directory.h"
+
 namespace flockfs {
 namespace {
 
@@ -17,13 +19,9 @@ using testing::IsEmpty;
 class RunPlanTest : public ::testing::Test {
  protected:
   RunPlanTest() {
-    std::string name = fs::temp_directory_path() / "flockfs-plan-XXXXXX";
-    EXPECT_NE(::mkdtemp(name.data()), nullptr);
-    top_ = fs::canonical(name);
     for (const char* const path : {"a/sub/deep", "ab", "c"}) fs::create_directories(top_ / path);
     command_.command = {"true"};
   }
-  ~RunPlanTest() override { fs::remove_all(top_); }
 
   [[nodiscard]] std::string at(const std::string& path) const { return (top_ / path).string(); }
   [[nodiscard]] RunPlan plan() const {
@@ -32,7 +30,8 @@ class RunPlanTest : public ::testing::Test {
     return made.ok() ? *made : RunPlan{};
   }
 
-  fs::path top_;
+  const TempDirectory directory_;
+  const fs::path top_ = directory_.path();
   CommandLine command_;
 };
 

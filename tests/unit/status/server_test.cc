@@ -19,6 +19,7 @@
 
 #include "status/local_socket.h"
 #include "status/socket_name.h"
+#include "temp_directory.h"
 
 namespace flockfs::test {
 namespace {
@@ -26,13 +27,9 @@ namespace {
 class StatusServerTest : public ::testing::Test {
  protected:
   StatusServerTest() {
-    std::string path = "/var/tmp/flockfs-status-test.XXXXXX";
-    EXPECT_NE(::mkdtemp(path.data()), nullptr);
-    path_ = path;
-    directory_ = UniqueFd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    directory_ = UniqueFd(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     EXPECT_TRUE(directory_.valid());
   }
-  ~StatusServerTest() override { std::filesystem::remove_all(path_); }
 
   [[nodiscard]] UniqueFd directory() const { return UniqueFd(::fcntl(directory_.get(), F_DUPFD_CLOEXEC, 0)); }
   [[nodiscard]] std::unique_ptr<StatusServer> start(StatusServer::Answer answer, dev_t device = makedev(0, 99)) const {
@@ -61,7 +58,8 @@ class StatusServerTest : public ::testing::Test {
     return text;
   }
 
-  std::string path_;
+  const TempDirectory temporary_;
+  const std::string& path_ = temporary_.path();
   UniqueFd directory_;
 };
 

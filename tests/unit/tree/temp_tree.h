@@ -5,11 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
+#include "temp_directory.h"
 #include "tree/inode_table.h"
 #include "tree/source.h"
 
@@ -19,10 +19,6 @@ namespace flockfs {
 class TempTree : public testing::Test {
  protected:
   void SetUp() override {
-    const char* base = std::getenv("TMPDIR");
-    std::string pattern = std::string(base != nullptr ? base : "/var/tmp") + "/flockfs-unit-XXXXXX";
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    dir_ = std::filesystem::canonical(pattern);
     auto source = Source::open({dir_, false, false});
     ASSERT_TRUE(source.ok()) << source.error().message();
     source_ = *std::move(source);
@@ -34,7 +30,6 @@ class TempTree : public testing::Test {
   void TearDown() override {
     table_.reset();
     source_.reset();
-    if (!dir_.empty()) std::filesystem::remove_all(dir_);
   }
 
   void write(const std::string& name, const std::string& text) const { std::ofstream(dir_ + "/" + name) << text; }
@@ -47,7 +42,8 @@ class TempTree : public testing::Test {
     return found.ok() ? *std::move(found) : Found{};
   }
 
-  std::string dir_;
+  const TempDirectory directory_;
+  const std::string& dir_ = directory_.path();
   std::unique_ptr<Source> source_;
   std::unique_ptr<InodeTable> table_;
 };
