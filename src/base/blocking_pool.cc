@@ -5,27 +5,15 @@
 #include <mutex>
 #include <utility>
 
+#include "base/sanitized.h"
 #include "base/signals_blocked.h"
 
 namespace flockfs {
 
 namespace {
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define FLOCKFS_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define FLOCKFS_SANITIZED 1
-#endif
-
 // A thread blocks in flock(2) and then tells an outcome: small frames. Sanitizers make them many times larger.
-#ifdef FLOCKFS_SANITIZED
-constexpr std::size_t kStackBytes = 4U << 20;
-#else
-constexpr std::size_t kStackBytes = 256U << 10;
-#endif
+constexpr std::size_t kStackBytes = kSanitized ? 4U << 20 : 256U << 10;
 
 constexpr std::chrono::milliseconds kFirstPoke{1};
 constexpr std::chrono::milliseconds kLongestPoke{10};

@@ -23,14 +23,12 @@
 #include "base/blocking_pool.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sanitized.h"
 #include "mirror/statx.h"
 #include "tree/credentials.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#ifdef FLOCKFS_ADDRESS_SANITIZER
 #include <sanitizer/lsan_interface.h>
-#define FLOCKFS_FINDS_LEAKS 1
-#endif
 #endif
 
 namespace flockfs {
@@ -174,7 +172,7 @@ void Workers::process(const fuse_buf& request) {
     std::memcpy(&header, request.mem, sizeof header);
     core_.counters.requests.count(header.opcode);
   }
-#ifdef FLOCKFS_FINDS_LEAKS
+#ifdef FLOCKFS_ADDRESS_SANITIZER
   // libfuse keeps an INTERRUPT of what has been answered already until another request comes, which none may do.
   std::optional<__lsan::ScopedDisabler> not_a_leak;
   if (header.opcode == FUSE_INTERRUPT) not_a_leak.emplace();

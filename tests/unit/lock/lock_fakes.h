@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/sanitized.h"
 #include "lock/lock_engine.h"
 
 namespace flockfs::test {
@@ -30,16 +31,7 @@ using std::chrono::seconds;
 constexpr seconds kDeadline{20};
 
 // How many times longer things take under a sanitizer.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define FLOCKFS_TEST_IS_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(FLOCKFS_TEST_IS_SANITIZED)
-constexpr int kSlower = 10;
-#else
-constexpr int kSlower = 1;
-#endif
+constexpr int kSlower = kSanitized ? 10 : 1;
 
 // Polls until the condition holds; false at the deadline.
 template <typename Condition>
