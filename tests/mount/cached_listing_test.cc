@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <memory>
 #include <set>
 #include <string>
@@ -44,17 +43,10 @@ class CachedListingTest : public MirrorTest {
   // In the client's part of a test.
   void expect_as_in_source() const { EXPECT_EQ(list_dir(mnt("d")), list_dir(source("d"))); }
 
-  // Of the mount so far, which ends.
-  int number_of(const std::string& kind, const std::string& more = {}) {
-    const LogReader lines = log();
-    unmount();
-    const auto entries = lines.matching({.event = "requests"});
-    if (entries.size() != 1) throw std::runtime_error(lines.text());
-    int number = 0;
-    for (const std::string& one : {kind, more}) {
-      if (const std::string text = entries.front().get(one); !text.empty()) number += std::stoi(text);
-    }
-    return number;
+  // READDIR requests of the mount so far, which ends.
+  int listings() {
+    const LogEntry requests = unmount_and_count();
+    return requests.number("readdir") + requests.number("readdirplus");
   }
 };
 
@@ -64,7 +56,7 @@ TEST_F(CachedListingTest, IsReadOnce) {
   EXPECT_TRUE(in_child([&] {
     for (int round = 0; round < 20; ++round) expect_as_in_source();
   }));
-  EXPECT_LE(number_of("readdir", "readdirplus"), 1 + kFiles / 20) << "as often as one listing takes, and not 20 times";
+  EXPECT_LE(listings(), 1 + kFiles / 20) << "as often as one listing takes, and not 20 times";
 }
 
 // Some of these file systems do not say when a directory has changed.
@@ -79,7 +71,7 @@ TEST_F(CachedListingTest, WithoutFileHandlesItIsReadEachTime) {
   EXPECT_TRUE(in_child([&] {
     for (int round = 0; round < 20; ++round) expect_as_in_source();
   }));
-  EXPECT_GE(number_of("readdir", "readdirplus"), 20);
+  EXPECT_GE(listings(), 20);
 }
 
 TEST_F(CachedListingTest, EachOpenShowsWhatTheSourceHas) {

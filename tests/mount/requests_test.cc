@@ -40,16 +40,8 @@ class RequestsTest : public PassthroughTest {
   template <typename Work>
   LogEntry requests_of(std::vector<std::string> options, Work work) {
     mount({.options = std::move(options)});
-    const LogReader lines = log();
     EXPECT_TRUE(in_child(work));
-    unmount();
-    const auto entries = lines.matching({.event = "requests"});
-    EXPECT_EQ(entries.size(), 1u) << lines.text();
-    return entries.empty() ? LogEntry{} : entries.front();
-  }
-  static int number(const LogEntry& entry, const std::string& kind) {
-    const std::string text = entry.get(kind);
-    return text.empty() ? 0 : std::stoi(text);
+    return unmount_and_count();
   }
 
   void archive() const {
@@ -63,29 +55,29 @@ INSTANTIATE_TEST_SUITE_P(Mount, RequestsTest, BothPassthroughs(), passthrough_na
 // its RELEASE; without the kernel's passthrough it has to be read as well.
 TEST_P(RequestsTest, TarOfAReadOnlyMirrorOpensAndReleases) {
   const LogEntry requests = requests_of({"ro", "attr_timeout=3600", "entry_timeout=3600"}, [&] { archive(); });
-  EXPECT_EQ(number(requests, "open"), kFiles) << requests.line;
-  EXPECT_EQ(number(requests, "release"), kFiles) << requests.line;
-  EXPECT_EQ(number(requests, "flush"), 0) << requests.line;
-  EXPECT_EQ(number(requests, "read"), GetParam() == Passthrough::kAuto ? 0 : kFiles) << requests.line;
-  EXPECT_LE(number(requests, "lookup"), kDirectories) << requests.line;
-  EXPECT_LE(number(requests, "getattr") + number(requests, "statx"), kDirectories + 2) << requests.line;
-  EXPECT_EQ(number(requests, "getxattr") + number(requests, "listxattr"), 0) << requests.line;
+  EXPECT_EQ(requests.number("open"), kFiles) << requests.line;
+  EXPECT_EQ(requests.number("release"), kFiles) << requests.line;
+  EXPECT_EQ(requests.number("flush"), 0) << requests.line;
+  EXPECT_EQ(requests.number("read"), GetParam() == Passthrough::kAuto ? 0 : kFiles) << requests.line;
+  EXPECT_LE(requests.number("lookup"), kDirectories) << requests.line;
+  EXPECT_LE(requests.number("getattr") + requests.number("statx"), kDirectories + 2) << requests.line;
+  EXPECT_EQ(requests.number("getxattr") + requests.number("listxattr"), 0) << requests.line;
 }
 
 TEST_P(RequestsTest, WithTheDefaultsNoMoreThanOneLookup) {
   const LogEntry requests = requests_of({"ro"}, [&] { archive(); });
-  EXPECT_EQ(number(requests, "open"), kFiles) << requests.line;
-  EXPECT_EQ(number(requests, "release"), kFiles) << requests.line;
-  EXPECT_LE(number(requests, "lookup"), kFiles + kDirectories) << requests.line;
-  EXPECT_EQ(number(requests, "flush"), 0) << requests.line;
+  EXPECT_EQ(requests.number("open"), kFiles) << requests.line;
+  EXPECT_EQ(requests.number("release"), kFiles) << requests.line;
+  EXPECT_LE(requests.number("lookup"), kFiles + kDirectories) << requests.line;
+  EXPECT_EQ(requests.number("flush"), 0) << requests.line;
 }
 
 // A read moves the access time, as far as the kernel knows, so that the fstat(2) with which tar ends asks again.
 TEST_P(RequestsTest, TarOfAWritableMirrorAsksOncePerFileMore) {
   const LogEntry requests = requests_of({"attr_timeout=3600", "entry_timeout=3600"}, [&] { archive(); });
-  EXPECT_EQ(number(requests, "open"), kFiles) << requests.line;
-  EXPECT_LE(number(requests, "getattr") + number(requests, "statx"), kFiles + kDirectories + 2) << requests.line;
-  EXPECT_EQ(number(requests, "flush"), 0) << requests.line;
+  EXPECT_EQ(requests.number("open"), kFiles) << requests.line;
+  EXPECT_LE(requests.number("getattr") + requests.number("statx"), kFiles + kDirectories + 2) << requests.line;
+  EXPECT_EQ(requests.number("flush"), 0) << requests.line;
 }
 
 // The descriptor of a reader that opens again what it knows.
@@ -97,10 +89,10 @@ TEST_P(RequestsTest, OpenReadCloseOfKnownFiles) {
       }
     }
   });
-  EXPECT_EQ(number(requests, "open"), 10 * kFilesEach) << requests.line;
-  EXPECT_EQ(number(requests, "release"), 10 * kFilesEach) << requests.line;
-  EXPECT_LE(number(requests, "lookup"), kFilesEach + 1) << requests.line;
-  EXPECT_EQ(number(requests, "flush"), 0) << requests.line;
+  EXPECT_EQ(requests.number("open"), 10 * kFilesEach) << requests.line;
+  EXPECT_EQ(requests.number("release"), 10 * kFilesEach) << requests.line;
+  EXPECT_LE(requests.number("lookup"), kFilesEach + 1) << requests.line;
+  EXPECT_EQ(requests.number("flush"), 0) << requests.line;
 }
 
 // A writer is asked at close(2) for the source's write errors: the one request more.
@@ -111,10 +103,10 @@ TEST_P(RequestsTest, WritersFlush) {
       EXPECT_EQ(::write(fd.get(), "x", 1), 1);
     }
   });
-  EXPECT_EQ(number(requests, "open"), kFilesEach) << requests.line;
-  EXPECT_EQ(number(requests, "release"), kFilesEach) << requests.line;
-  EXPECT_EQ(number(requests, "flush"), kFilesEach) << requests.line;
-  EXPECT_EQ(number(requests, "write"), GetParam() == Passthrough::kAuto ? 0 : kFilesEach) << requests.line;
+  EXPECT_EQ(requests.number("open"), kFilesEach) << requests.line;
+  EXPECT_EQ(requests.number("release"), kFilesEach) << requests.line;
+  EXPECT_EQ(requests.number("flush"), kFilesEach) << requests.line;
+  EXPECT_EQ(requests.number("write"), GetParam() == Passthrough::kAuto ? 0 : kFilesEach) << requests.line;
 }
 
 // The daemon's system calls by name, as `strace -c -f -U calls,name` counts them.

@@ -53,6 +53,11 @@ std::string LogEntry::get(const std::string& key) const {
   return found == fields.end() ? std::string() : found->second;
 }
 
+int LogEntry::number(const std::string& key) const {
+  const std::string text = get(key);
+  return text.empty() ? 0 : std::stoi(text);
+}
+
 LogEntry parse_log_line(const std::string& line) {
   LogEntry entry{line, {}};
   std::size_t at = 0;

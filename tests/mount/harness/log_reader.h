@@ -21,6 +21,8 @@ struct LogEntry {
   // Empty if there is no such field.
   [[nodiscard]] std::string get(const std::string& key) const;
   [[nodiscard]] bool has(const std::string& key) const { return fields.contains(key); }
+  // 0 if there is no such field.
+  [[nodiscard]] int number(const std::string& key) const;
 };
 
 // What to look for; empty members match everything.

@@ -35,6 +35,14 @@ MountedMirror& MirrorTest::mount(MirrorSetup setup) {
   return *mirror_;
 }
 
+LogEntry MirrorTest::unmount_and_count() {
+  const LogReader lines = log();
+  unmount();
+  const auto entries = lines.matching({.event = "requests"});
+  EXPECT_EQ(entries.size(), 1u) << lines.text();
+  return entries.empty() ? LogEntry{} : entries.front();
+}
+
 void MirrorTest::expect_as_small_as(int threads, int descriptors, const std::string& name) {
   EXPECT_TRUE(eventually([&] { return requests_waiting(mirror().connection()) == 0; }));
   // Threads that waited go after some idle seconds.

@@ -32,6 +32,8 @@ class MirrorTest : public ::testing::Test {
   [[nodiscard]] const LogReader& log() const { return mirror_->log(); }
   // Unmounts and checks; the end of the test does it anyhow.
   void unmount() { mirror_.reset(); }
+  // Unmounts; how many requests of each kind the kernel has sent.
+  [[nodiscard]] LogEntry unmount_and_count();
 
   // Nothing waits any more, and the daemon has no more threads and descriptors than at its start; `name` can be opened.
   void expect_as_small_as(int threads, int descriptors, const std::string& name);
