@@ -21,7 +21,7 @@ bool changes_with_writer(int fd, const struct stat& st) {
 
 }  // namespace
 
-int BackingFiles::open(fuse_req_t request, Inode& inode, int fd, const struct stat& st) {
+int BackingFiles::open(fuse_req_t request, Inode& inode, Descriptors fds, const struct stat& st) {
   int unneeded = 0;
   {
     MutexLock lock(mutex_);
@@ -34,8 +34,8 @@ int BackingFiles::open(fuse_req_t request, Inode& inode, int fd, const struct st
   // Of a file of overlayfs that is mapped, /proc/PID/maps shows the file below: the mapping could not be told from
   // none.
   const bool possible =
-      enabled_ && !inode.mount().remote && !inode.mount().stacked && (read_only_ || !changes_with_writer(fd, st));
-  const int fresh = possible ? register_file(request, inode) : 0;
+      enabled_ && !inode.mount().remote && !inode.mount().stacked && (read_only_ || !changes_with_writer(fds.file, st));
+  const int fresh = possible ? register_file(request, inode, fds.path) : 0;
   const int id = join(inode, fresh, &unneeded);
   if (unneeded != 0) fuse_passthrough_close(request, unneeded);
   return id;
@@ -50,9 +50,13 @@ int BackingFiles::join(const Inode& inode, int fresh_id, int* unneeded) {
   return use->second.id;
 }
 
-int BackingFiles::register_file(fuse_req_t request, const Inode& inode) {
+int BackingFiles::register_file(fuse_req_t request, const Inode& inode, int path_fd) {
+  if (path_fd >= 0) return register_path(request, path_fd);
   auto path = inode.path_fd();
-  if (!path) return 0;
+  return path ? register_path(request, path->get()) : 0;
+}
+
+int BackingFiles::register_path(fuse_req_t request, int path_fd) {
   int id = 0;
   int error = 0;
   {
@@ -60,7 +64,7 @@ int BackingFiles::register_file(fuse_req_t request, const Inode& inode) {
     if (!read_only_) nobody.emplace();
     if (nobody && !nobody->ok()) return 0;
     errno = 0;
-    id = fuse_passthrough_open(request, path->get());
+    id = fuse_passthrough_open(request, path_fd);
     error = errno;
   }
   if (id > 0) return id;

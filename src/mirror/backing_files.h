@@ -25,9 +25,15 @@ class BackingFiles {
   void disable() { enabled_ = false; }
   [[nodiscard]] bool enabled() const { return enabled_; }
 
-  // For one open that is about to be answered: the backing id, or 0 for I/O by us. `fd` is the file, `st` its
-  // attributes. Each call needs one close().
-  int open(fuse_req_t request, Inode& inode, int fd, const struct stat& st);
+  // Of a file that is open: itself, and if there is one an O_PATH descriptor of it (else -1).
+  struct Descriptors {
+    int file;
+    int path;
+  };
+
+  // For one open that is about to be answered: the backing id, or 0 for I/O by us. `st` are the file's attributes. Each
+  // call needs one close().
+  int open(fuse_req_t request, Inode& inode, Descriptors fds, const struct stat& st);
 
   // At that open's RELEASE. `request` may be null when the connection is gone.
   void close(fuse_req_t request, const Inode& inode);
@@ -39,7 +45,8 @@ class BackingFiles {
   };
 
   int join(const Inode& inode, int fresh_id, int* unneeded);
-  int register_file(fuse_req_t request, const Inode& inode);
+  int register_file(fuse_req_t request, const Inode& inode, int path_fd);
+  int register_path(fuse_req_t request, int path_fd);
 
   std::atomic<bool> enabled_;
   const bool read_only_;

@@ -7,6 +7,7 @@
 
 #include "mirror/clients.h"
 #include "mirror/open_pipeline.h"
+#include "tree/identity.h"
 
 namespace flockfs {
 
@@ -17,15 +18,26 @@ bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
          same_file(there, st);
 }
 
+// What has the name: its attributes, and for kernel passthrough an O_PATH descriptor, from which they are then read.
+bool OpenPipeline::look_by_name(const Inode::Name& name, const Inode& inode, struct stat& st, UniqueFd& path) const {
+  auto parent = name.parent->path_fd();
+  if (!parent) return false;
+  if (!core_.backing.enabled()) return ::fstatat(parent->get(), name.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
+  path = UniqueFd(::openat(parent->get(), name.name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!path) return false;
+  const auto looked = look_at(path.get());
+  if (!looked || looked->mount_id != inode.mount().mount_id) return false;
+  st = looked->st;
+  return true;
+}
+
 // The usual case: it has one name, which leads to it, and nothing has happened to its rights. The look at the name then
 // says what fstat(2) would. REQUIRES: the inode's object is open, so that its number is no other's.
-bool OpenPipeline::plainly_leads_here(Inode& inode, struct stat& st) const {
+bool OpenPipeline::plainly_leads_here(Inode& inode, struct stat& st, UniqueFd& path) const {
   if (!inode.reopens()) return false;  // overlayfs may give a file another number when it is first written
   const auto names = core_.inodes.names(inode);
-  if (names.size() != 1) return false;
-  auto parent = names.front().parent->path_fd();
-  return parent && ::fstatat(parent->get(), names.front().name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-         st.st_ino == inode.ino() && st.st_dev == inode.dev() && core_.attributes.rights_as_told(inode, st);
+  return names.size() == 1 && look_by_name(names.front(), inode, st, path) && st.st_ino == inode.ino() &&
+         st.st_dev == inode.dev() && core_.attributes.rights_as_told(inode, st);
 }
 
 // DESIGN 1.3: whether the name under which the kernel opens the inode still leads to it. Which of several that is

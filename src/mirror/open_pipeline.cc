@@ -334,7 +334,9 @@ void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
     file.reset();
     task.request.error(error);
   };
-  if (task.takes_what_is_there() || !plainly_leads_here(*task.inode, st)) {
+  UniqueFd path;
+  if (task.takes_what_is_there() || !plainly_leads_here(*task.inode, st, path)) {
+    path = {};
     if (::fstat(file->fd(), &st) != 0) {
       fail(errno);
       return;
@@ -348,11 +350,12 @@ void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
     fail(error);
     return;
   }
-  answer(std::move(task), file, st);
+  answer(std::move(task), file, st, path);
 }
 
-void OpenPipeline::prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info) {
-  const int id = core_.backing.open(request, *file.inode, file.fd(), st);
+void OpenPipeline::prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, const UniqueFd& path,
+                                fuse_file_info& info) {
+  const int id = core_.backing.open(request, *file.inode, {file.fd(), path.get()}, st);
   file.passthrough = id != 0;
   info.flags = file.flags;
   info.backing_id = id;
@@ -375,11 +378,12 @@ void OpenPipeline::note_granted(OpenFile& file, const FilterDecision& decision, 
   }
 }
 
-void OpenPipeline::answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st) {
+void OpenPipeline::answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st,
+                          const UniqueFd& path) {
   note_granted(*file, task.decision, task.unlocked, task.waited);
   forget_attributes(*file->inode, st);
   fuse_file_info info{};
-  prepare_info(task.request.native(), *file, st, info);
+  prepare_info(task.request.native(), *file, st, path, info);
   info.fh = core_.files.add(file);
   core_.releases->opened();
   if (task.request.opened(info) != 0) {

@@ -105,11 +105,12 @@ class OpenPipeline {
   void finish_after_truncation(Task task, std::shared_ptr<OpenFile> file);
   void finish_now(Task task, std::shared_ptr<OpenFile> file);
   static int truncate_as_asked(const Task& task, int fd, struct stat& st);
-  [[nodiscard]] bool plainly_leads_here(Inode& inode, struct stat& st) const;
+  [[nodiscard]] bool plainly_leads_here(Inode& inode, struct stat& st, UniqueFd& path) const;
+  [[nodiscard]] bool look_by_name(const Inode::Name& name, const Inode& inode, struct stat& st, UniqueFd& path) const;
   [[nodiscard]] bool leads_here(pid_t tid, const InodePtr& inode, const struct stat& st);
   [[nodiscard]] std::optional<Retries::Second> second_try(pid_t tid, const Inode& inode, LockMode mode);
   [[nodiscard]] bool is_at(const Inode::Name& name, const struct stat& st) const;
-  void answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st);
+  void answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st, const UniqueFd& path);
   void answer_created(Request request, const InodePtr& parent, const char* name, const FilterDecision& decision,
                       UniqueFd fd, const std::shared_ptr<OpenFile>& file);
   // `unlocked`: why, if it has no lock although the filter selected it.
@@ -132,7 +133,8 @@ class OpenPipeline {
   [[nodiscard]] bool in_use(const Inode& inode, Duration waited, int looks) const;
   enum class Joining : std::uint8_t { kNo, kYes };  // looks at /proc: not for FUSE workers
   Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold, Origin origin, Joining joining = Joining::kNo);
-  void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, fuse_file_info& info);
+  void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, const UniqueFd& path,
+                    fuse_file_info& info);
 
   Core& core_;
   LockEngine& locks_;

@@ -117,17 +117,23 @@ Result<UniqueFd> KeptFds::walk(const std::vector<InodeName>& way, const PathFd& 
 
 std::optional<PathFd> KeptFds::last_directory(const Inode& inode) {
   MutexLock lock(mutex_);
-  if (last_ != &inode || last_generation_ != inode.generation()) return std::nullopt;
-  return PathFd(last_fd_);
+  const auto found = std::find_if(last_.begin(), last_.end(), [&inode](const Directory& directory) {
+    return directory.inode == &inode && directory.generation == inode.generation();
+  });
+  if (found == last_.end()) return std::nullopt;
+  std::rotate(last_.begin(), found, std::next(found));
+  return PathFd(last_.front().fd);
 }
 
 PathFd KeptFds::keep_last_directory(const Inode& inode, UniqueFd fd) {
   auto shared = std::make_shared<const UniqueFd>(std::move(fd));
   Shared before = shared;  // closed outside the mutex
   MutexLock lock(mutex_);
-  last_ = &inode;
-  last_generation_ = inode.generation();
-  std::swap(last_fd_, before);
+  std::rotate(last_.begin(), std::prev(last_.end()), last_.end());
+  Directory& newest = last_.front();
+  newest.inode = &inode;
+  newest.generation = inode.generation();
+  std::swap(newest.fd, before);
   return PathFd(std::move(shared));
 }
 

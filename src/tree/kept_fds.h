@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <functional>
 #include <list>
@@ -45,8 +46,8 @@ class KeptFds {
   // The inode ends.
   void drop(const Inode& inode);
 
-  // Of the directories that their handles find only the one that was wanted last is kept, for the opens of the files in
-  // it, each of which looks at its name.
+  // Of the directories that their handles find only those that were wanted last are kept, for the opens of the files in
+  // them, each of which looks at its name: one for each of a few clients.
   std::optional<PathFd> last_directory(const Inode& inode);
   PathFd keep_last_directory(const Inode& inode, UniqueFd fd);
 
@@ -71,9 +72,12 @@ class KeptFds {
   mutable Mutex mutex_;
   std::list<Recent> recent_ GUARDED_BY(mutex_);  // the newest first
   std::unordered_map<const Inode*, Entry> entries_ GUARDED_BY(mutex_);
-  const Inode* last_ GUARDED_BY(mutex_) = nullptr;  // may have ended
-  std::uint64_t last_generation_ GUARDED_BY(mutex_) = 0;
-  Shared last_fd_ GUARDED_BY(mutex_);
+  struct Directory {
+    const Inode* inode = nullptr;  // may have ended
+    std::uint64_t generation = 0;
+    Shared fd;
+  };
+  std::array<Directory, 8> last_ GUARDED_BY(mutex_);  // the newest first
 };
 
 }  // namespace flockfs
