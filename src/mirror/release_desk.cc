@@ -16,8 +16,11 @@ namespace {
 // How long after a look that found the file mapped the next one comes: soon at first, since many mappings are short.
 constexpr auto kFirstPause = std::chrono::milliseconds(5);
 constexpr auto kLongestPause = std::chrono::milliseconds(200);
-// How long closed files are gathered for one look.
-constexpr auto kGather = std::chrono::microseconds(500);
+// How long closed files are gathered for one look: so many times what it took to read the mappings for the last one,
+// which bounds the part of a processor that goes there, whatever the processes have mapped. Locks are held for it.
+constexpr int kGatherToRead = 24;
+constexpr Duration kShortestGather = std::chrono::microseconds(500);
+constexpr Duration kLongestGather = std::chrono::milliseconds(5);
 // How often held locks are looked at, at most.
 constexpr auto kHoldLook = std::chrono::seconds(1);
 
@@ -140,7 +143,7 @@ void ReleaseDesk::poll_soon() {
 void ReleaseDesk::wait_for_work(TimePoint next_look) {
   if (poll_ || hurry_) return;
   if (gathering_) {
-    changed_.wait_until(mutex_, now() + kGather);
+    changed_.wait_until(mutex_, now() + gather_);
     return;
   }
   if (queue_.empty()) {
@@ -160,6 +163,7 @@ void ReleaseDesk::wait_for_work(TimePoint next_look) {
 // Ends those of the batch that are not mapped and puts the others back.
 void ReleaseDesk::look(std::vector<Kept>& batch) {
   mappings_->begin(boot_time_ns());
+  Duration reading{};
   std::map<pid_t, std::vector<Kept*>> by_process;
   // A file that another process closed may have been handed to one that is older than the open: as if its opener were
   // nobody.
@@ -167,7 +171,9 @@ void ReleaseDesk::look(std::vector<Kept>& batch) {
   for (auto& [process, files] : by_process) {
     std::int64_t first = INT64_MAX;
     for (const Kept* kept : files) first = std::min(first, kept->file->opened_at_ns);
+    const TimePoint began = now();
     const auto mapped = mappings_->of(process, first);
+    reading += now() - began;
     for (Kept* kept : files) {
       const ino_t shown = core_.source->shown_ino(kept->file->inode->dev(), kept->file->inode->ino());
       if (mapped && mapped->find(shown) == mapped->end()) {
@@ -181,6 +187,7 @@ void ReleaseDesk::look(std::vector<Kept>& batch) {
       queue_.push_back({std::move(kept->file), now() + pause, std::min<Duration>(pause * 2, kLongestPause), true});
     }
   }
+  gather_ = std::clamp<Duration>(reading * kGatherToRead, kShortestGather, kLongestGather);
 }
 
 void ReleaseDesk::warn_of_long_holds() {

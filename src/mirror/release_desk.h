@@ -18,8 +18,8 @@ namespace flockfs {
 // Ends open files whose RELEASE has come. Where the kernel passes I/O through, RELEASE comes at close(2) even if the
 // file is still mapped (DESIGN 4.6), so one thread looks into /proc/PID/maps of the opener and its descendants first,
 // one reading for all files that a process has closed meanwhile, and keeps the lock as long as it finds the file there.
-// Such a reading costs more than an open: while closes follow one another it gathers them, for half a millisecond, but
-// not those that somebody wants. Thread-safe.
+// Such a reading costs more than an open: while closes follow one another it gathers them, for half a millisecond or
+// some more where reading takes long, but not those that somebody wants. Thread-safe.
 //
 // The same thread tells of locks that are held for longer than hold_warn, and polls for those who wait for a record
 // lock and found no thread to wait in.
@@ -90,6 +90,7 @@ class ReleaseDesk {
   Core& core_;
   std::unique_ptr<Mappings> mappings_;  // of the thread alone
   std::thread thread_;
+  Duration gather_{};  // of the thread alone: how long it gathers from now on
 
   mutable Mutex mutex_;
   CondVar changed_;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -172,6 +173,49 @@ TEST_P(RequestsTest, SystemCallsOfALockedOpen) {
   int all = 0;
   for (const auto& [name, count] : calls) all += count;
   EXPECT_LE(all, (passthrough ? 10 : 14) * kOpens) << report;
+}
+
+// Mappings that the kernel does not join.
+void map_much(int mappings) {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t size = static_cast<std::size_t>(mappings) * page;
+  void* map = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(map, MAP_FAILED);
+  for (std::size_t at = 0; at < size; at += 2 * page) {
+    ASSERT_EQ(::mprotect(static_cast<char*>(map) + at, page, PROT_NONE), 0);
+  }
+}
+
+// Where mappings take long to read, closed files are gathered for the longer.
+TEST_P(RequestsTest, MappingsThatTakeLongToReadAreReadSeldom) {
+  if (GetParam() == Passthrough::kOff) GTEST_SKIP() << "RELEASE waits for the mappings";
+  mount({.program = {.environment = {kTraceable}}});
+  constexpr int kMappings = 1000;
+  constexpr auto kLongestGather = 5ms;  // mirror/release_desk.cc
+  Child reader([&](Peer& test) {
+    map_much(kMappings);
+    test.say("ready");
+    test.await("read");
+    for (int file = 0; file < 5 * kFiles; ++file) {
+      EXPECT_EQ(open_error(mnt("d0/f" + std::to_string(file % kFilesEach)), O_RDONLY), 0);
+    }
+    test.say("done");
+    test.await("end");
+  });
+  ASSERT_TRUE(reader.says("ready"));
+  Tracer strace(mirror().daemon(), {"-e", "trace=openat"}, tree() / "calls");
+  const auto start = std::chrono::steady_clock::now();
+  reader.say("read");
+  EXPECT_TRUE(reader.says("done"));
+  const std::string report = strace.stop();
+  const auto time = std::chrono::steady_clock::now() - start;
+  const std::string maps = "/proc/" + std::to_string(reader.pid()) + "/maps";
+  int readings = 0;
+  for (std::size_t at = report.find(maps); at != std::string::npos; at = report.find(maps, at + 1)) ++readings;
+  EXPECT_GT(readings, 0) << report;
+  EXPECT_LE(readings, time / kLongestGather + 2) << report;
+  reader.say("end");
+  EXPECT_TRUE(reader.ends_well());
 }
 
 // How often the daemon's threads looked for a request that had not come yet.
