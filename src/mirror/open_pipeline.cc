@@ -304,14 +304,6 @@ void OpenPipeline::granted(Task task, LockOutcome outcome) {
   }
 }
 
-// The O_TRUNC of an open, and what the file is like afterwards. An errno, or 0.
-int OpenPipeline::truncate_as_asked(const Task& task, int fd, struct stat& st) {
-  if ((task.flags & O_TRUNC) == 0) return 0;
-  const CallerScope scope(task.caller, CallerScope::Rights::kPlain);
-  if (!scope.ok()) return EPERM;
-  return ::ftruncate(fd, 0) != 0 || ::fstat(fd, &st) != 0 ? errno : 0;
-}
-
 // REQUIRES: the lock, if one is wanted, is held: from here on the file is as its last holder left it.
 void OpenPipeline::finish(Task task, std::shared_ptr<OpenFile> file) {
   if (truncating_.any(*task.inode)) {

@@ -267,4 +267,12 @@ bool OpenPipeline::in_use(const Inode& inode, Duration waited, int looks) const 
   return !open.empty() || core_.releases->keeps(inode);
 }
 
+// The O_TRUNC of an open, and what the file is like afterwards. An errno, or 0.
+int OpenPipeline::truncate_as_asked(const Task& task, int fd, struct stat& st) {
+  if ((task.flags & O_TRUNC) == 0) return 0;
+  const CallerScope scope(task.caller, CallerScope::Rights::kPlain);
+  if (!scope.ok()) return EPERM;
+  return ::ftruncate(fd, 0) != 0 || ::fstat(fd, &st) != 0 ? errno : 0;
+}
+
 }  // namespace flockfs

@@ -190,7 +190,7 @@ void map_much(int mappings) {
 TEST_P(RequestsTest, MappingsThatTakeLongToReadAreReadSeldom) {
   if (GetParam() == Passthrough::kOff) GTEST_SKIP() << "RELEASE waits for the mappings";
   mount({.program = {.environment = {kTraceable}}});
-  constexpr int kMappings = 1000;
+  constexpr int kMappings = 3000;
   constexpr auto kLongestGather = 5ms;  // mirror/release_desk.cc
   Child reader([&](Peer& test) {
     map_much(kMappings);
