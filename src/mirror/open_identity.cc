@@ -10,19 +10,25 @@
 #include "tree/identity.h"
 
 namespace flockfs {
+namespace {
 
-bool OpenPipeline::is_at(const Inode::Name& name, const struct stat& st) const {
+bool stat_by_name(const Inode::Name& name, struct stat& st) {
   auto parent = name.parent->path_fd();
-  struct stat there {};
-  return parent && ::fstatat(parent->get(), name.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-         same_file(there, st);
+  return parent && ::fstatat(parent->get(), name.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
+
+bool is_at(const Inode::Name& name, const struct stat& st) {
+  struct stat there {};
+  return stat_by_name(name, there) && same_file(there, st);
+}
+
+}  // namespace
 
 // What has the name: its attributes, and for kernel passthrough an O_PATH descriptor, from which they are then read.
 bool OpenPipeline::look_by_name(const Inode::Name& name, const Inode& inode, struct stat& st, UniqueFd& path) const {
+  if (!core_.backing.enabled()) return stat_by_name(name, st);
   auto parent = name.parent->path_fd();
   if (!parent) return false;
-  if (!core_.backing.enabled()) return ::fstatat(parent->get(), name.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
   path = UniqueFd(::openat(parent->get(), name.name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!path) return false;
   const auto looked = look_at(path.get());

@@ -109,7 +109,6 @@ class OpenPipeline {
   [[nodiscard]] bool look_by_name(const Inode::Name& name, const Inode& inode, struct stat& st, UniqueFd& path) const;
   [[nodiscard]] bool leads_here(pid_t tid, const InodePtr& inode, const struct stat& st);
   [[nodiscard]] std::optional<Retries::Second> second_try(pid_t tid, const Inode& inode, LockMode mode);
-  [[nodiscard]] bool is_at(const Inode::Name& name, const struct stat& st) const;
   void answer(Task task, const std::shared_ptr<OpenFile>& file, const struct stat& st, const UniqueFd& path);
   void answer_created(Request request, const InodePtr& parent, const char* name, const FilterDecision& decision,
                       UniqueFd fd, const std::shared_ptr<OpenFile>& file);
