@@ -1,5 +1,6 @@
 #include "mirror/backing_files.h"
 
+#include <fcntl.h>
 #include <sys/xattr.h>
 
 #include <cerrno>
@@ -11,57 +12,63 @@
 namespace flockfs {
 namespace {
 
-// The kernel writes a backing file with the rights of the thread that registered it, so a write by the file's owner or
-// by root would lose what it may keep, and a stranger's keep what it must lose: such files are written by us, as the
-// client.
+// With nobody's rights a write by the file's owner or by root would lose what it may keep, as with ours a stranger's
+// would keep what it must lose: such files are written by us, as the client.
 bool changes_with_writer(int fd, const struct stat& st) {
   if ((st.st_mode & (S_ISUID | S_ISGID)) != 0) return true;
   return ::fgetxattr(fd, "security.capability", nullptr, 0) > 0;
 }
 
+bool writes(const OpenFile& file) { return (file.flags & O_ACCMODE) != O_RDONLY; }
+
 }  // namespace
 
-int BackingFiles::open(fuse_req_t request, Inode& inode, Descriptors fds, const struct stat& st) {
-  int unneeded = 0;
+BackingFiles::Way BackingFiles::open(fuse_req_t request, const OpenFile& file, int path_fd, const struct stat& st) {
+  const Inode& inode = *file.inode;
+  const auto way = [&](const Use& use) {
+    return Way{use.id, use.id != 0 && use.rights == Rights::kOwn && writes(file)};
+  };
   {
     MutexLock lock(mutex_);
     auto use = uses_.find(&inode);
     if (use != uses_.end()) {
       ++use->second.opens;
-      return use->second.id;
+      return way(use->second);
     }
   }
+  const Rights rights = read_only_ || (file.locked() && !writes(file)) ? Rights::kOwn : Rights::kNobodys;
   // Of a file of overlayfs that is mapped, /proc/PID/maps shows the file below: the mapping could not be told from
   // none.
-  const bool possible =
-      enabled_ && !inode.mount().remote && !inode.mount().stacked && (read_only_ || !changes_with_writer(fds.file, st));
-  const int fresh = possible ? register_file(request, inode, fds.path) : 0;
-  const int id = join(inode, fresh, &unneeded);
+  const bool possible = enabled_ && !inode.mount().remote && !inode.mount().stacked &&
+                        (rights == Rights::kOwn || !changes_with_writer(file.fd(), st));
+  const int fresh = possible ? register_file(request, inode, path_fd, rights) : 0;
+  int unneeded = 0;
+  const Use use = join(inode, fresh, rights, &unneeded);
   if (unneeded != 0) fuse_passthrough_close(request, unneeded);
-  return id;
+  return way(use);
 }
 
 // Another open of the inode may have decided while this one registered; then its way holds.
-int BackingFiles::join(const Inode& inode, int fresh_id, int* unneeded) {
+BackingFiles::Use BackingFiles::join(const Inode& inode, int fresh_id, Rights rights, int* unneeded) {
   MutexLock lock(mutex_);
-  auto [use, inserted] = uses_.try_emplace(&inode, Use{0, fresh_id});
+  auto [use, inserted] = uses_.try_emplace(&inode, Use{0, fresh_id, rights});
   if (!inserted) *unneeded = fresh_id;
   ++use->second.opens;
-  return use->second.id;
+  return use->second;
 }
 
-int BackingFiles::register_file(fuse_req_t request, const Inode& inode, int path_fd) {
-  if (path_fd >= 0) return register_path(request, path_fd);
+int BackingFiles::register_file(fuse_req_t request, const Inode& inode, int path_fd, Rights rights) {
+  if (path_fd >= 0) return register_path(request, path_fd, rights);
   auto path = inode.path_fd();
-  return path ? register_path(request, path->get()) : 0;
+  return path ? register_path(request, path->get(), rights) : 0;
 }
 
-int BackingFiles::register_path(fuse_req_t request, int path_fd) {
+int BackingFiles::register_path(fuse_req_t request, int path_fd, Rights rights) {
   int id = 0;
   int error = 0;
   {
     std::optional<NobodyScope> nobody;
-    if (!read_only_) nobody.emplace();
+    if (rights == Rights::kNobodys) nobody.emplace();
     if (nobody && !nobody->ok()) return 0;
     errno = 0;
     id = fuse_passthrough_open(request, path_fd);

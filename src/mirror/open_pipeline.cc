@@ -347,10 +347,11 @@ void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
 
 void OpenPipeline::prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, const UniqueFd& path,
                                 fuse_file_info& info) {
-  const int id = core_.backing.open(request, *file.inode, {file.fd(), path.get()}, st);
-  file.passthrough = id != 0;
+  const BackingFiles::Way way = core_.backing.open(request, file, path.get(), st);
+  file.passthrough = way.id != 0;
   info.flags = file.flags;
-  info.backing_id = id;
+  info.backing_id = way.id;
+  info.direct_io = way.by_us ? 1 : 0;
   // Writing needs FLUSH at close(2), where the source's write errors come out; so do record locks, which end there.
   info.noflush = (file.flags & O_ACCMODE) == O_RDONLY && !file.inode->tells_closes() ? 1 : 0;
 }

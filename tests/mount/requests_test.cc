@@ -125,7 +125,7 @@ std::map<std::string, int> calls_of(const std::string& report) {
 // One reader opens, reads and closes, again and again, in one directory after the other, as several clients would. What
 // threads do to one another and to their memory depends on the machine and is not counted (nor is what sanitizers do).
 TEST_P(RequestsTest, SystemCallsOfALockedOpen) {
-  mount({.options = {"ro", "attr_timeout=3600", "entry_timeout=3600", "log_level=warning"},
+  mount({.options = {"attr_timeout=3600", "entry_timeout=3600", "log_level=warning"},
          .program = {.environment = {kTraceable}}});
   const auto read_all = [&] {
     for (int file = 0; file < kFiles; ++file) {

@@ -73,6 +73,52 @@ TEST_P(RightsTest, WriteByAStrangerDropsTheSetIdBits) {
   }
 }
 
+// By a lock of its own it has kept other writers away so far, and the kernel reads the file with the daemon's rights.
+TEST_P(RightsTest, WriteByAStrangerWhoReadsTheFileTooDropsTheSetIdBits) {
+  for (const Writing& way : ways_to_write()) make_set_id_file(way.name);
+  mount();
+  for (const Writing& way : ways_to_write()) {
+    SCOPED_TRACE(way.name);
+    EXPECT_TRUE(in_child([&] {
+      become_user();
+      const UniqueFd reader = open_file(mnt(way.name), O_RDONLY);
+      EXPECT_EQ(read_file(mnt(way.name)), "contents");
+      EXPECT_TRUE(way.write(mnt(way.name))) << errno_name(errno);
+    }));
+    expect_mode_on_both(way.name, 0777);
+  }
+}
+
+TEST_P(RightsTest, WhoReadsAndWritesByDescriptorsOfItsOwnSeesOneFile) {
+  write_file(source("f"), "contents");
+  mount();
+  EXPECT_TRUE(in_child([&] {
+    const std::string path = mnt("f");
+    const UniqueFd reader = open_file(path, O_RDONLY);
+    char* const seen = static_cast<char*>(::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, reader.get(), 0));
+    const UniqueFd writer = open_file(path, O_RDWR);
+    char* const written =
+        static_cast<char*>(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, writer.get(), 0));
+    ASSERT_TRUE(seen != MAP_FAILED && written != MAP_FAILED);
+    const auto expect_everywhere = [&](const std::string& expected) {
+      EXPECT_EQ(read_file(source("f")), expected);
+      EXPECT_EQ(read_all(reader.get()), expected);
+      EXPECT_EQ(read_all(writer.get()), expected);
+      EXPECT_EQ(std::string(seen, expected.size()), expected);
+      EXPECT_EQ(stat_of(path).st_size, static_cast<off_t>(expected.size()));
+    };
+    EXPECT_EQ(::pwrite(writer.get(), "C", 1, 0), 1);
+    expect_everywhere("Contents");
+    append_file(path, "!");
+    expect_everywhere("Contents!");
+    written[1] = 'O';
+    EXPECT_EQ(::msync(written, 4096, MS_SYNC), 0);
+    expect_everywhere("COntents!");
+    EXPECT_EQ(::ftruncate(writer.get(), 4), 0);
+    expect_everywhere("COnt");
+  }));
+}
+
 // Had the stranger not executed or read it, but only cached its attributes long ago, it would be the same.
 TEST_P(RightsTest, SetIdBitsThatCameLaterAreDroppedToo) {
   write_file(source("f"), "contents");
@@ -214,12 +260,20 @@ TEST_P(RightsTest, ThousandWritesAskForNoAttributeEach) {
   EXPECT_EQ(stat_of(source("f")).st_size, 4096 * 1000);
 }
 
+enum class Reads { kNo, kToo };
+
 // How much a stranger can write into a new file before the file system is full; the file is removed again.
-off_t room_for_a_stranger(const std::string& path) {
+off_t room_for_a_stranger(const std::string& path, Reads reads = Reads::kNo) {
   off_t size = -1;
   Child child([&](Peer& test) {
     become_user();
-    const UniqueFd fd = open_file(path, O_WRONLY | O_CREAT | O_EXCL);
+    UniqueFd fd = open_file(path, O_WRONLY | O_CREAT | O_EXCL);
+    UniqueFd reader;
+    if (reads == Reads::kToo) {
+      fd.reset();
+      reader = open_file(path, O_RDONLY);
+      fd = open_file(path, O_WRONLY);
+    }
     const std::string block(16 * 1024, 'x');
     while (::write(fd.get(), block.data(), block.size()) > 0) {
     }
@@ -253,6 +307,14 @@ TEST_P(RightsTest, ReserveForRootIsNotGivenToStrangers) {
   const off_t mirrored = room_for_a_stranger(mnt("mirrored"));
   EXPECT_LT(std::abs(mirrored - natively), 1 << 20)
       << mirrored << " bytes, natively " << natively << ", the reserve " << reserve;
+  const auto is_empty_again = [&] {
+    struct statvfs now {};
+    return ::statvfs(source().c_str(), &now) == 0 && now.f_bavail + 16 > space.f_bavail;
+  };
+  ASSERT_TRUE(eventually(is_empty_again));
+  const off_t by_a_reader = room_for_a_stranger(mnt("read_too"), Reads::kToo);
+  EXPECT_LT(std::abs(by_a_reader - natively), 1 << 20)
+      << by_a_reader << " bytes, natively " << natively << ", the reserve " << reserve;
 }
 
 }  // namespace
