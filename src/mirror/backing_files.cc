@@ -23,38 +23,42 @@ bool writes(const OpenFile& file) { return (file.flags & O_ACCMODE) != O_RDONLY;
 
 }  // namespace
 
-BackingFiles::Way BackingFiles::open(fuse_req_t request, const OpenFile& file, int path_fd, const struct stat& st) {
-  const Inode& inode = *file.inode;
-  const auto way = [&](const Use& use) {
-    return Way{use.id, use.id != 0 && use.rights == Rights::kOwn && writes(file)};
-  };
+BackingFiles::Way BackingFiles::open(fuse_req_t request, const std::shared_ptr<const OpenFile>& file, int path_fd,
+                                     const struct stat& st) {
+  const Inode& inode = *file->inode;
   {
     MutexLock lock(mutex_);
-    auto use = uses_.find(&inode);
-    if (use != uses_.end()) {
-      ++use->second.opens;
-      return way(use->second);
-    }
+    if (auto use = uses_.find(&inode); use != uses_.end()) return join(use->second, file);
   }
-  const Rights rights = read_only_ || (file.locked() && !writes(file)) ? Rights::kOwn : Rights::kNobodys;
+  const Rights rights = read_only_ || (file->locked() && !writes(*file)) ? Rights::kOwn : Rights::kNobodys;
   // Of a file of overlayfs that is mapped, /proc/PID/maps shows the file below: the mapping could not be told from
   // none.
   const bool possible = enabled_ && !inode.mount().remote && !inode.mount().stacked &&
-                        (rights == Rights::kOwn || !changes_with_writer(file.fd(), st));
+                        (rights == Rights::kOwn || !changes_with_writer(file->fd(), st));
   const int fresh = possible ? register_file(request, inode, path_fd, rights) : 0;
-  int unneeded = 0;
-  const Use use = join(inode, fresh, rights, &unneeded);
-  if (unneeded != 0) fuse_passthrough_close(request, unneeded);
-  return way(use);
+  Way way;
+  bool needed = true;
+  {
+    // Another open of the inode may have decided while this one registered; then its way holds.
+    MutexLock lock(mutex_);
+    auto [use, inserted] = uses_.try_emplace(&inode, Use{0, fresh, rights, {}});
+    needed = inserted;
+    way = join(use->second, file);
+  }
+  if (fresh != 0 && !needed) fuse_passthrough_close(request, fresh);
+  return way;
 }
 
-// Another open of the inode may have decided while this one registered; then its way holds.
-BackingFiles::Use BackingFiles::join(const Inode& inode, int fresh_id, Rights rights, int* unneeded) {
+BackingFiles::Way BackingFiles::join(Use& use, const std::shared_ptr<const OpenFile>& file) {
+  ++use.opens;
+  if (use.file.expired()) use.file = file;
+  return {use.id, use.id != 0 && use.rights == Rights::kOwn && writes(*file)};
+}
+
+std::shared_ptr<const OpenFile> BackingFiles::open_file_of(const Inode& inode) const {
   MutexLock lock(mutex_);
-  auto [use, inserted] = uses_.try_emplace(&inode, Use{0, fresh_id, rights});
-  if (!inserted) *unneeded = fresh_id;
-  ++use->second.opens;
-  return use->second;
+  auto use = uses_.find(&inode);
+  return use == uses_.end() ? nullptr : use->second.file.lock();
 }
 
 int BackingFiles::register_file(fuse_req_t request, const Inode& inode, int path_fd, Rights rights) {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <unordered_map>
 
 #include "base/mutex.h"
@@ -39,7 +40,10 @@ class BackingFiles {
 
   // For one open that is about to be answered. `path_fd`: an O_PATH descriptor of the file if there is one, else -1.
   // `st` are the file's attributes. Each call needs one close().
-  Way open(fuse_req_t request, const OpenFile& file, int path_fd, const struct stat& st);
+  Way open(fuse_req_t request, const std::shared_ptr<const OpenFile>& file, int path_fd, const struct stat& st);
+
+  // One that the inode is open by; null if there is none at hand.
+  [[nodiscard]] std::shared_ptr<const OpenFile> open_file_of(const Inode& inode) const;
 
   // At that open's RELEASE. `request` may be null when the connection is gone.
   void close(fuse_req_t request, const Inode& inode);
@@ -50,15 +54,16 @@ class BackingFiles {
     unsigned opens = 0;
     int id = 0;  // 0: not passed through
     Rights rights = Rights::kNobodys;
+    std::weak_ptr<const OpenFile> file;  // one of them
   };
 
-  Use join(const Inode& inode, int fresh_id, Rights rights, int* unneeded);
+  static Way join(Use& use, const std::shared_ptr<const OpenFile>& file);
   int register_file(fuse_req_t request, const Inode& inode, int path_fd, Rights rights);
   int register_path(fuse_req_t request, int path_fd, Rights rights);
 
   std::atomic<bool> enabled_;
   const bool read_only_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::unordered_map<const Inode*, Use> uses_ GUARDED_BY(mutex_);
 };
 

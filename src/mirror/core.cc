@@ -1,6 +1,7 @@
 #include "mirror/core.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 
@@ -24,6 +25,17 @@ std::size_t Core::descriptors_for_opens(const Source& source) {
   const SourceMount& root = source.root_mount();
   const std::size_t rest = descriptor_limit() - (root.reopens ? 0 : root.remote ? kept.remote : kept.local);
   return rest - std::min(rest / 2, kReserve);
+}
+
+Result<PathFd> Core::path_fd_of(const Inode& inode) {
+  // Where a call may wait for another machine, no lock waits with it.
+  if (inode.is_regular() && inode.reopens() && !inode.mount().remote) {
+    if (auto file = backing.open_file_of(inode)) {
+      const int fd = file->fd();
+      return PathFd(std::move(file), fd);
+    }
+  }
+  return inode.path_fd();
 }
 
 OpenSlots::Slot Core::take_slot() {

@@ -17,14 +17,14 @@ void getattr(fuse_req_t native, fuse_ino_t node, fuse_file_info* /*info*/) {
   serve(native, [&](Core& core, Request& request) {
     const InodePtr inode = core.inode(node);
     const AttributeRecord::Moment before = core.attributes.now();
-    auto st = core.inodes.stat_of(*inode);
-    if (!st) {
-      if (st.error().code == ESTALE) core.opens->attributes_were_stale(request.tid(), inode);
-      request.error(st.error().code);
+    auto looked = core.look_at(*inode);
+    if (!looked) {
+      if (looked.error().code == ESTALE) core.opens->attributes_were_stale(request.tid(), inode);
+      request.error(looked.error().code);
       return;
     }
-    tell(core, before, *inode, *st);
-    request.attributes(*st, attributes_last(core, *st));
+    tell(core, before, *inode, looked->st);
+    request.attributes(looked->st, attributes_last(core, looked->st));
   });
 }
 
@@ -35,6 +35,15 @@ Status set_owner(int fd, const struct stat& wanted, int which) {
   return {};
 }
 
+// A descriptor that is not O_PATH costs no walk to its magic link.
+constexpr int kOnlyByLink = EBADF;
+
+Status set_mode(int fd, mode_t mode) {
+  if (::fchmod(fd, mode) == 0) return {};
+  if (errno != kOnlyByLink || ::chmod(ProcFdPath(fd).c_str(), mode) != 0) return errno_error();
+  return {};
+}
+
 Status set_times(int fd, const struct stat& wanted, int which) {
   const auto time_for = [which](int set, int set_now, const timespec& value) {
     if ((which & set_now) != 0) return timespec{0, UTIME_NOW};
@@ -42,7 +51,8 @@ Status set_times(int fd, const struct stat& wanted, int which) {
   };
   const std::array<timespec, 2> times = {time_for(FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, wanted.st_atim),
                                          time_for(FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, wanted.st_mtim)};
-  if (::utimensat(AT_FDCWD, ProcFdPath(fd).c_str(), times.data(), 0) != 0) return errno_error();
+  if (::futimens(fd, times.data()) == 0) return {};
+  if (errno != kOnlyByLink || ::utimensat(AT_FDCWD, ProcFdPath(fd).c_str(), times.data(), 0) != 0) return errno_error();
   return {};
 }
 
@@ -65,8 +75,8 @@ Status set_attributes(int fd, const struct stat& wanted, int which) {
   if ((which & kOwner) != 0 || nothing) {
     if (auto done = set_owner(fd, wanted, which); !done) return done;
   }
-  if ((which & FUSE_SET_ATTR_MODE) != 0 && ::chmod(ProcFdPath(fd).c_str(), wanted.st_mode & 07777) != 0) {
-    return errno_error();
+  if ((which & FUSE_SET_ATTR_MODE) != 0) {
+    if (auto done = set_mode(fd, wanted.st_mode & 07777); !done) return done;
   }
   if ((which & kTimes) != 0) return set_times(fd, wanted, which);
   return {};
@@ -79,22 +89,18 @@ void set_the_rest(Core& core, Request& request, const InodePtr& inode, const Sta
     request.error(sized.error().code);
     return;
   }
-  auto fd = inode->path_fd();
-  if (!fd) {
-    request.error(fd.error().code);
-    return;
+  AttributeRecord::Moment before;
+  Result<Looked> looked = Error{};
+  {
+    const auto fd = core.path_fd_of(*inode);
+    const auto done = fd ? set_attributes(fd->get(), wanted, which) : Status(fd.error());
+    before = core.attributes.now();
+    looked = done ? core.inodes.look_at(fd) : done.error();
   }
-  if (auto done = set_attributes(fd->get(), wanted, which); !done) {
-    request.error(done.error().code);
-    return;
-  }
-  const AttributeRecord::Moment before = core.attributes.now();
-  auto looked = look_at(fd->get());
   if (!looked) {
     request.error(looked.error().code);
     return;
   }
-  core.inodes.show(looked->st);
   tell(core, before, *inode, looked->st);
   // The kernel takes this answer even if it comes late (unlike others: fuse_do_setattr), so it must not be kept.
   request.attributes(looked->st, 0);

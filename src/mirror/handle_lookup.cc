@@ -39,7 +39,7 @@ void forget_multi(fuse_req_t native, std::size_t count, fuse_forget_data* forget
 
 void tell(Core& core, const AttributeRecord::Moment& before, Inode& inode, struct stat& st) {
   if (!core.attributes.begin(inode, before)) {
-    if (auto again = core.inodes.stat_of(inode)) st = *again;
+    if (auto again = core.look_at(inode)) st = again->st;
   }
   core.attributes.told(inode, st);
 }

@@ -179,7 +179,7 @@ void OpenPipeline::answer_created(Request request, const InodePtr& parent, const
   tell(core_, before, *found->inode, found->st);
   note_granted(*file, decision, "unsupported", Duration::zero());
   fuse_file_info info{};
-  prepare_info(request.native(), *file, found->st, {}, info);
+  prepare_info(request.native(), file, found->st, {}, info);
   info.fh = core_.files.add(file);
   core_.releases->opened();
   if (request.created(entry_of(core_, *found), info) != 0) {

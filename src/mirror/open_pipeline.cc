@@ -345,15 +345,15 @@ void OpenPipeline::finish_now(Task task, std::shared_ptr<OpenFile> file) {
   answer(std::move(task), file, st, path);
 }
 
-void OpenPipeline::prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, const UniqueFd& path,
-                                fuse_file_info& info) {
+void OpenPipeline::prepare_info(fuse_req_t request, const std::shared_ptr<OpenFile>& file, const struct stat& st,
+                                const UniqueFd& path, fuse_file_info& info) {
   const BackingFiles::Way way = core_.backing.open(request, file, path.get(), st);
-  file.passthrough = way.id != 0;
-  info.flags = file.flags;
+  file->passthrough = way.id != 0;
+  info.flags = file->flags;
   info.backing_id = way.id;
   info.direct_io = way.by_us ? 1 : 0;
   // Writing needs FLUSH at close(2), where the source's write errors come out; so do record locks, which end there.
-  info.noflush = (file.flags & O_ACCMODE) == O_RDONLY && !file.inode->tells_closes() ? 1 : 0;
+  info.noflush = (file->flags & O_ACCMODE) == O_RDONLY && !file->inode->tells_closes() ? 1 : 0;
 }
 
 void OpenPipeline::note_granted(OpenFile& file, const FilterDecision& decision, std::string_view unlocked,
@@ -376,7 +376,7 @@ void OpenPipeline::answer(Task task, const std::shared_ptr<OpenFile>& file, cons
   note_granted(*file, task.decision, task.unlocked, task.waited);
   forget_attributes(*file->inode, st);
   fuse_file_info info{};
-  prepare_info(task.request.native(), *file, st, path, info);
+  prepare_info(task.request.native(), file, st, path, info);
   info.fh = core_.files.add(file);
   core_.releases->opened();
   if (task.request.opened(info) != 0) {

@@ -132,8 +132,8 @@ class OpenPipeline {
   [[nodiscard]] bool in_use(const Inode& inode, Duration waited, int looks) const;
   enum class Joining : std::uint8_t { kNo, kYes };  // looks at /proc: not for FUSE workers
   Status take_lock(int fd, LockMode mode, pid_t process, Hold& hold, Origin origin, Joining joining = Joining::kNo);
-  void prepare_info(fuse_req_t request, OpenFile& file, const struct stat& st, const UniqueFd& path,
-                    fuse_file_info& info);
+  void prepare_info(fuse_req_t request, const std::shared_ptr<OpenFile>& file, const struct stat& st,
+                    const UniqueFd& path, fuse_file_info& info);
 
   Core& core_;
   LockEngine& locks_;

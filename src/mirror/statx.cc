@@ -109,7 +109,7 @@ bool answer_statx(Core& core, const fuse_buf& request) {
   try {
     const InodePtr inode = core.inode(header.nodeid);
     const AttributeRecord::Moment before = core.attributes.now();
-    auto looked = core.inodes.look_at(*inode);
+    auto looked = core.look_at(*inode);
     if (!looked) {
       reply(core, header.unique, looked.error().code, nullptr);
       return true;

@@ -233,19 +233,12 @@ std::string InodeTable::where(const InodePtr& parent, const char* name) const {
   return path.substr(source_.path() == "/" ? 1 : source_.path().size() + 1);
 }
 
-Result<Looked> InodeTable::look_at(const Inode& inode) const {
-  auto fd = inode.path_fd();
+Result<Looked> InodeTable::look_at(const Result<PathFd>& fd) const {
   if (!fd) return fd.error();
   auto looked = flockfs::look_at(fd->get());
   if (!looked) return Error{looked.error().code == ENOENT ? ESTALE : looked.error().code, {}};  // as Inode::open()
   show(looked->st);
   return looked;
-}
-
-Result<struct stat> InodeTable::stat_of(const Inode& inode) const {
-  auto looked = look_at(inode);
-  if (!looked) return looked.error();
-  return looked->st;
 }
 
 std::size_t InodeTable::size() const {

@@ -77,9 +77,8 @@ class InodeTable {
   // The path that `name` has or would have in a directory.
   [[nodiscard]] std::string path_in(const Inode& directory, std::string_view name) const;
 
-  // What an object of the source is like as the mirror shows it: all, or its attributes.
-  [[nodiscard]] Result<Looked> look_at(const Inode& inode) const;
-  [[nodiscard]] Result<struct stat> stat_of(const Inode& inode) const;
+  // What an object of the source is like as the mirror shows it.
+  [[nodiscard]] Result<Looked> look_at(const Result<PathFd>& fd) const;
   void show(struct stat& st) const { st.st_ino = source_.shown_ino(st.st_dev, st.st_ino); }
 
   [[nodiscard]] std::size_t size() const;

@@ -25,7 +25,7 @@ class AttributeRecordTest : public TempTree {
   }
 
   struct stat stat_now(const InodePtr& inode) {
-    return *table_->stat_of(*inode);
+    return table_->look_at(inode->path_fd())->st;
   }
 
   void tell(const InodePtr& inode) {
