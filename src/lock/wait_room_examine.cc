@@ -31,7 +31,7 @@ void WaitRoom::schedule_exam(const WaitPtr& wait, TimePoint at) {
   if (wait->next_exam) exams_.erase({*wait->next_exam, wait->id});
   wait->next_exam = at;
   exams_.emplace(at, wait->id);
-  wake_keeper(at);
+  if (!examining_) wake_keeper(at);  // whoever examines looks here again before it ends
 }
 
 // What this process has of the file has changed: others of its threads may be helped by that.
