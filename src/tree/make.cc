@@ -116,9 +116,6 @@ Result<UniqueFd> make_unnamed(int directory, int flags, mode_t mode, const Calle
 Status name_file(int fd, int directory, const char* name, const Caller& caller) {
   CallerScope scope(caller, CallerScope::Rights::kMaker);
   if (!scope.ok()) return Error{EPERM, {}};
-  // Without CAP_DAC_READ_SEARCH the shorter way is ENOENT (linkat(2)), as is a removed directory.
-  if (::linkat(fd, "", directory, name, AT_EMPTY_PATH) == 0) return {};
-  if (errno != ENOENT) return errno_error();
   if (::linkat(AT_FDCWD, ProcFdPath(fd).c_str(), directory, name, AT_SYMLINK_FOLLOW) != 0) return errno_error();
   return {};
 }
