@@ -90,7 +90,9 @@ void BackingFiles::close(fuse_req_t request, const Inode& inode) {
   {
     MutexLock lock(mutex_);
     auto use = uses_.find(&inode);
-    if (use == uses_.end() || --use->second.opens > 0) return;
+    if (use == uses_.end()) return;
+    use->second.file.reset();  // it may be this one, whose lock is to end now
+    if (--use->second.opens > 0) return;
     id = use->second.id;
     uses_.erase(use);
   }

@@ -20,8 +20,9 @@ namespace flockfs {
 //
 // The kernel reads and writes a backing file with the rights of the thread that registered it. For writers those are
 // nobody's (setfsuid(2)), which costs more than the registration; for a reader whose lock keeps writers away, the
-// daemon's own. Nobody writes by such an id: who comes to write all the same (the reader's process, somebody let in
-// without a lock) reads and writes through us, as FOPEN_DIRECT_IO goes before FOPEN_PASSTHROUGH (fs/fuse/file.c).
+// daemon's own. No write(2) goes by such an id: who comes to write all the same (the reader's process, somebody let in
+// without a lock) reads and writes through us, as FOPEN_DIRECT_IO goes before FOPEN_PASSTHROUGH (fs/fuse/file.c); only
+// its mappings are the kernel's, whose stores are made with the client's rights.
 //
 // The backing id is registered from a descriptor that carries no lock (O_PATH): the kernel keeps what it is given open,
 // and with it every flock(2) of that open file description, beyond the client's close.

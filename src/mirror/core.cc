@@ -28,8 +28,8 @@ std::size_t Core::descriptors_for_opens(const Source& source) {
 }
 
 Result<PathFd> Core::path_fd_of(const Inode& inode) {
-  // Where a call may wait for another machine, no lock waits with it.
-  if (inode.is_regular() && inode.reopens() && !inode.mount().remote) {
+  // Where a call may wait for others, no lock waits with it.
+  if (inode.is_regular() && inode.reopens() && !inode.mount().open_may_wait) {
     if (auto file = backing.open_file_of(inode)) {
       const int fd = file->fd();
       return PathFd(std::move(file), fd);

@@ -94,8 +94,8 @@ struct Core {
   [[nodiscard]] OpenSlots::Slot take_slot();
   void say_exhausted();
 
-  // A descriptor of the inode's object, to ask for its attributes or to change them. While it is open in the mirror it
-  // is an open file's own: not for long, or its lock outlives its RELEASE.
+  // A descriptor of the inode's object, to ask for its attributes. While it is open in the mirror it is an open file's
+  // own: not for changes, which may wait (a lease of nfsd's, a frozen file system), or its lock outlives its RELEASE.
   [[nodiscard]] Result<PathFd> path_fd_of(const Inode& inode);
   // What the object is like as the mirror shows it.
   [[nodiscard]] Result<Looked> look_at(const Inode& inode) { return inodes.look_at(path_fd_of(inode)); }

@@ -35,15 +35,6 @@ Status set_owner(int fd, const struct stat& wanted, int which) {
   return {};
 }
 
-// A descriptor that is not O_PATH costs no walk to its magic link.
-constexpr int kOnlyByLink = EBADF;
-
-Status set_mode(int fd, mode_t mode) {
-  if (::fchmod(fd, mode) == 0) return {};
-  if (errno != kOnlyByLink || ::chmod(ProcFdPath(fd).c_str(), mode) != 0) return errno_error();
-  return {};
-}
-
 Status set_times(int fd, const struct stat& wanted, int which) {
   const auto time_for = [which](int set, int set_now, const timespec& value) {
     if ((which & set_now) != 0) return timespec{0, UTIME_NOW};
@@ -51,8 +42,7 @@ Status set_times(int fd, const struct stat& wanted, int which) {
   };
   const std::array<timespec, 2> times = {time_for(FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, wanted.st_atim),
                                          time_for(FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, wanted.st_mtim)};
-  if (::futimens(fd, times.data()) == 0) return {};
-  if (errno != kOnlyByLink || ::utimensat(AT_FDCWD, ProcFdPath(fd).c_str(), times.data(), 0) != 0) return errno_error();
+  if (::utimensat(AT_FDCWD, ProcFdPath(fd).c_str(), times.data(), 0) != 0) return errno_error();
   return {};
 }
 
@@ -75,8 +65,8 @@ Status set_attributes(int fd, const struct stat& wanted, int which) {
   if ((which & kOwner) != 0 || nothing) {
     if (auto done = set_owner(fd, wanted, which); !done) return done;
   }
-  if ((which & FUSE_SET_ATTR_MODE) != 0) {
-    if (auto done = set_mode(fd, wanted.st_mode & 07777); !done) return done;
+  if ((which & FUSE_SET_ATTR_MODE) != 0 && ::chmod(ProcFdPath(fd).c_str(), wanted.st_mode & 07777) != 0) {
+    return errno_error();
   }
   if ((which & kTimes) != 0) return set_times(fd, wanted, which);
   return {};
@@ -92,7 +82,7 @@ void set_the_rest(Core& core, Request& request, const InodePtr& inode, const Sta
   AttributeRecord::Moment before;
   Result<Looked> looked = Error{};
   {
-    const auto fd = core.path_fd_of(*inode);
+    const auto fd = inode->path_fd();
     const auto done = fd ? set_attributes(fd->get(), wanted, which) : Status(fd.error());
     before = core.attributes.now();
     looked = done ? core.inodes.look_at(fd) : done.error();

@@ -49,6 +49,15 @@ void read(fuse_req_t native, fuse_ino_t /*node*/, std::size_t size, off_t offset
   });
 }
 
+// fcntl(2) can turn O_APPEND on and off after the open, and pwritev2(2) asks for the others by the write, so they are
+// asked of each write (fs/fuse/file.c, fuse_write_flags).
+int flags_of_write(int flags) {
+  int wanted = (flags & O_APPEND) != 0 ? RWF_APPEND : 0;
+  if ((flags & O_DSYNC) != 0) wanted |= RWF_DSYNC;
+  if ((flags & O_SYNC) == O_SYNC) wanted |= RWF_SYNC;
+  return wanted;
+}
+
 // As the client: a stranger's write drops set-id bits, an owner's without CAP_FSETID too, and nobody but root uses what
 // the file system keeps for root. Pages that the kernel writes back have no client; they are the daemon's.
 void write(fuse_req_t native, fuse_ino_t /*node*/, const char* bytes, std::size_t size, off_t offset,
@@ -59,8 +68,7 @@ void write(fuse_req_t native, fuse_ino_t /*node*/, const char* bytes, std::size_
     {
       const CallerScope scope(info->writepage != 0 ? Caller{} : request.caller(), CallerScope::Rights::kPlain);
       const iovec part{const_cast<char*>(bytes), size};
-      // fcntl(2) can turn O_APPEND on and off after the open, so it is asked of each write.
-      const int flags = (info->flags & O_APPEND) != 0 && info->writepage == 0 ? RWF_APPEND : 0;
+      const int flags = info->writepage == 0 ? flags_of_write(info->flags) : 0;
       written = scope.ok() ? ::pwritev2(file.fd(), &part, 1, offset, flags) : -1;
       error = scope.ok() ? errno : EPERM;
     }

@@ -21,7 +21,7 @@ ssize_t on_object(Core& core, Request& request, fuse_ino_t node, bool change, Ca
     request.error(EACCES);
     return -1;
   }
-  auto fd = core.path_fd_of(*inode);
+  auto fd = change ? inode->path_fd() : core.path_fd_of(*inode);
   const ssize_t result = fd ? call(ProcFdPath(fd->get()).c_str()) : -1;
   if (result < 0) request.error(fd ? errno : fd.error().code);
   return result;
