@@ -1,6 +1,5 @@
 #include "mirror/backing_files.h"
 
-#include <fcntl.h>
 #include <sys/xattr.h>
 
 #include <cerrno>
@@ -19,8 +18,6 @@ bool changes_with_writer(int fd, const struct stat& st) {
   return ::fgetxattr(fd, "security.capability", nullptr, 0) > 0;
 }
 
-bool writes(const OpenFile& file) { return (file.flags & O_ACCMODE) != O_RDONLY; }
-
 }  // namespace
 
 BackingFiles::Way BackingFiles::open(fuse_req_t request, const std::shared_ptr<const OpenFile>& file, int path_fd,
@@ -30,7 +27,7 @@ BackingFiles::Way BackingFiles::open(fuse_req_t request, const std::shared_ptr<c
     MutexLock lock(mutex_);
     if (auto use = uses_.find(&inode); use != uses_.end()) return join(use->second, file);
   }
-  const Rights rights = read_only_ || (file->locked() && !writes(*file)) ? Rights::kOwn : Rights::kNobodys;
+  const Rights rights = read_only_ || (file->locked() && !file->writes()) ? Rights::kOwn : Rights::kNobodys;
   // Of a file of overlayfs that is mapped, /proc/PID/maps shows the file below: the mapping could not be told from
   // none.
   const bool possible = enabled_ && !inode.mount().remote && !inode.mount().stacked &&
@@ -52,7 +49,7 @@ BackingFiles::Way BackingFiles::open(fuse_req_t request, const std::shared_ptr<c
 BackingFiles::Way BackingFiles::join(Use& use, const std::shared_ptr<const OpenFile>& file) {
   ++use.opens;
   if (use.file.expired()) use.file = file;
-  return {use.id, use.id != 0 && use.rights == Rights::kOwn && writes(*file)};
+  return {use.id, use.id != 0 && use.rights == Rights::kOwn && file->writes()};
 }
 
 std::shared_ptr<const OpenFile> BackingFiles::open_file_of(const Inode& inode) const {

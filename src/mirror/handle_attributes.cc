@@ -79,14 +79,10 @@ void set_the_rest(Core& core, Request& request, const InodePtr& inode, const Sta
     request.error(sized.error().code);
     return;
   }
-  AttributeRecord::Moment before;
-  Result<Looked> looked = Error{};
-  {
-    const auto fd = inode->path_fd();
-    const auto done = fd ? set_attributes(fd->get(), wanted, which) : Status(fd.error());
-    before = core.attributes.now();
-    looked = done ? core.inodes.look_at(fd) : done.error();
-  }
+  const auto fd = inode->path_fd();
+  const auto done = fd ? set_attributes(fd->get(), wanted, which) : Status(fd.error());
+  const AttributeRecord::Moment before = core.attributes.now();
+  auto looked = done ? core.inodes.look_at(fd) : done.error();
   if (!looked) {
     request.error(looked.error().code);
     return;

@@ -58,6 +58,7 @@ struct OpenFile {
 
   [[nodiscard]] int fd() const { return hold.valid() ? hold.fd() : plain.get(); }
   [[nodiscard]] bool locked() const { return hold.valid(); }
+  [[nodiscard]] bool writes() const { return (flags & O_ACCMODE) != O_RDONLY; }
   // Whether a mapping of it can exist: mmap(2) needs the right to read, whatever the protection.
   [[nodiscard]] bool mappable() const { return (flags & O_ACCMODE) != O_WRONLY; }
 };

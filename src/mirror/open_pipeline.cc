@@ -353,7 +353,7 @@ void OpenPipeline::prepare_info(fuse_req_t request, const std::shared_ptr<OpenFi
   info.backing_id = way.id;
   info.direct_io = way.by_us ? 1 : 0;
   // Writing needs FLUSH at close(2), where the source's write errors come out; so do record locks, which end there.
-  info.noflush = (file->flags & O_ACCMODE) == O_RDONLY && !file->inode->tells_closes() ? 1 : 0;
+  info.noflush = !file->writes() && !file->inode->tells_closes() ? 1 : 0;
 }
 
 void OpenPipeline::note_granted(OpenFile& file, const FilterDecision& decision, std::string_view unlocked,

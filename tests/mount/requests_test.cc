@@ -154,7 +154,7 @@ TEST_P(RequestsTest, SystemCallsOfALockedOpen) {
   EXPECT_TRUE(reader.ends_well());
   std::map<std::string, int> calls = calls_of(report);
   const bool passthrough = GetParam() == Passthrough::kAuto;
-  constexpr int kSpare = 40;                                 // a thread looks at the clients now and then
+  constexpr int kSpare = 12;                                 // a thread looks at the clients now and then
   EXPECT_LE(calls["flock"], 2 * kOpens + kFiles) << report;  // unlocks may come late, those of before too
   EXPECT_LE(calls["ioctl"], (passthrough ? 2 : 0) * kOpens + kSpare) << report;
   EXPECT_LE(calls["writev"] + calls["splice"], (passthrough ? 2 : 3) * kOpens + kSpare) << report;
