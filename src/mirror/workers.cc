@@ -38,32 +38,6 @@ constexpr int kInitLimitMs = 10'000;
 
 constexpr auto kFenceLook = std::chrono::microseconds(50);
 
-// Requests keep coming when there is no more than this between two of them.
-constexpr auto kSoon = std::chrono::microseconds(100);
-// Then a thread looks for the next one for so long before it sleeps: with several of a client's requests on their way
-// at once, its sleep and its wake-up cost more than the request (docs/PERFORMANCE.md).
-constexpr auto kSpin = std::chrono::microseconds(40);
-// It gives the processor to whoever wants it between two looks. If that lasts so long, there is none to spare.
-constexpr auto kDisplaced = std::chrono::microseconds(20);
-
-bool has_several_processors() {
-  cpu_set_t mine;
-  return ::sched_getaffinity(0, sizeof mine, &mine) != 0 || CPU_COUNT(&mine) > 1;
-}
-
-// Whether a thread of ours sleeps where a signal would wake it.
-bool asleep(pid_t tid) {
-  char path[48];
-  std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-  const UniqueFd fd(::open(path, O_RDONLY | O_CLOEXEC));
-  std::array<char, 128> bytes{};
-  const ssize_t got = fd ? ::read(fd.get(), bytes.data(), bytes.size()) : -1;
-  if (got <= 0) return false;
-  const std::string_view text(bytes.data(), static_cast<std::size_t>(got));
-  const std::size_t state = text.rfind(") ");  // the name before it has no blanks and no parentheses
-  return state != std::string_view::npos && text.substr(state + 2).starts_with('S');
-}
-
 // One request's memory, for as long as its thread lives.
 class RequestBuffer {
  public:
@@ -96,8 +70,8 @@ Status Workers::start(unsigned count) {
   ended_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!ended_) return errno_error("cannot make an eventfd");
   running_ = count;
-  may_spin_ = has_several_processors();
-  for (unsigned i = 0; i < count; ++i) workers_.emplace_back(*this);
+  queue_.set_takers(count);
+  for (RequestQueue::Taker& taker : queue_.takers()) workers_.emplace_back(*this, taker);
   for (unsigned i = 0; i < count; ++i) {
     const int error = ::pthread_create(&workers_[i].thread, nullptr, main, &workers_[i]);
     if (error == 0) {
@@ -106,6 +80,7 @@ Status Workers::start(unsigned count) {
     }
     running_ -= count - i;
     if (i == 0) return Error{error, "cannot start a thread"};
+    queue_.all_take();
     log_write(LogLevel::kWarning, LogLine("threads").number("wanted", count).number("started", i));
     break;
   }
@@ -125,12 +100,9 @@ void Workers::run(Worker& self) {
     failed_ = own.error().code;
   } else {
     RequestBuffer buffer;
-    self.tid = ::gettid();
+    queue_.begin(self.taker);
     while (fuse_session_exited(session_) == 0) {
-      if (keep_coming_ && may_spin_) spin(self);
-      self.doing = Doing::kReading;
-      const int got = fuse_session_receive_buf(session_, buffer.get());
-      self.doing = Doing::kWorking;
+      const int got = queue_.take(self.taker, buffer.get());
       if (got == -EINTR || got == -EAGAIN) continue;
       if (got <= 0) {
         if (got < 0 && got != -ENODEV && got != -ECONNABORTED) {
@@ -139,31 +111,12 @@ void Workers::run(Worker& self) {
         }
         break;
       }
-      note_arrival();
       process(*buffer.get());
-      ++self.done;
+      queue_.done(self.taker);
     }
-    self.tid = 0;
   }
+  queue_.end(self.taker);
   if (running_.fetch_sub(1) == 1) ::eventfd_write(ended_.get(), 1);
-}
-
-void Workers::note_arrival() {
-  const std::int64_t at = now().time_since_epoch().count();
-  keep_coming_ = at - last_arrival_.exchange(at) < Duration(kSoon).count();
-}
-
-// Returns when there is, or was, a request to read, or none came.
-void Workers::spin(Worker& self) {
-  self.doing = Doing::kSpinning;
-  pollfd ready{fuse_session_fd(session_), POLLIN, 0};
-  TimePoint at = now();
-  const TimePoint limit = at + kSpin;
-  while (at < limit && ::poll(&ready, 1, 0) == 0) {
-    ::sched_yield();
-    const TimePoint before = std::exchange(at, now());
-    if (at - before > kDisplaced) return;
-  }
 }
 
 void Workers::process(const fuse_buf& request) {
@@ -180,21 +133,13 @@ void Workers::process(const fuse_buf& request) {
   if (!answer_statx(core_, request)) fuse_session_process_buf(session_, &request);
 }
 
-// Sleeping in read(2), or not there yet: what it reads next had not been handed out yet.
-bool Workers::idle(const Worker& worker) {
-  const pid_t tid = worker.tid;
-  if (tid == 0 || worker.doing == Doing::kSpinning) return true;
-  const std::uint64_t done = worker.done;
-  const auto reads = [&worker] { return worker.doing == Doing::kReading; };
-  return reads() && asleep(tid) && reads() && worker.done == done;
-}
-
 bool Workers::fence(std::chrono::milliseconds limit) const {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   std::deque<std::uint64_t> before;
-  for (const Worker& worker : workers_) before.push_back(worker.done);
+  for (const RequestQueue::Taker& taker : queue_.takers()) before.push_back(taker.done());
   for (std::size_t i = 0; i < before.size(); ++i) {
-    while (workers_[i].done == before[i] && !idle(workers_[i])) {
+    const RequestQueue::Taker& taker = queue_.takers()[i];
+    while (taker.done() == before[i] && !taker.idle()) {
       if (std::chrono::steady_clock::now() > deadline) return false;
       std::this_thread::sleep_for(kFenceLook);
     }
@@ -210,6 +155,7 @@ Status Workers::failure() const {
 
 bool Workers::stop(std::chrono::milliseconds limit) {
   fuse_session_exit(session_);
+  queue_.all_take();
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (threads_ > 0) {
     const pthread_t thread = workers_[threads_ - 1].thread;

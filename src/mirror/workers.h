@@ -4,13 +4,13 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdint>
 #include <deque>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "mirror/core.h"
 #include "mirror/fuse_api.h"
+#include "mirror/request_queue.h"
 
 namespace flockfs {
 
@@ -19,7 +19,7 @@ namespace flockfs {
 class Workers {
  public:
   // `core` outlives this and has its session.
-  explicit Workers(Core& core) : core_(core), session_(core.session) {}
+  explicit Workers(Core& core) : core_(core), session_(core.session), queue_(core.session) {}
   // REQUIRES: stop() has returned true, or start() was never called.
   ~Workers() = default;
 
@@ -45,33 +45,25 @@ class Workers {
   bool stop(std::chrono::milliseconds limit);
 
  private:
-  enum class Doing { kWorking, kSpinning, kReading };
   struct Worker {
-    explicit Worker(Workers& all_in) : all(all_in) {}
+    Worker(Workers& all_in, RequestQueue::Taker& taker_in) : all(all_in), taker(taker_in) {}
     Workers& all;
+    RequestQueue::Taker& taker;
     pthread_t thread{};
-    std::atomic<pid_t> tid{0};  // 0: it does not read yet, or no more
-    std::atomic<Doing> doing{Doing::kWorking};
-    std::atomic<std::uint64_t> done{0};  // requests
   };
 
   static void* main(void* worker);
   void run(Worker& self);
-  void spin(Worker& self);
-  void note_arrival();
   void process(const fuse_buf& request);
-  static bool idle(const Worker& worker);
 
   Core& core_;
   fuse_session* const session_;
+  RequestQueue queue_;
   std::deque<Worker> workers_;  // constant once the first thread runs
   std::size_t threads_ = 0;     // of workers_, the first ones: those that were started and have not been joined
   std::atomic<unsigned> running_{0};
-  bool may_spin_ = false;                      // constant once the first thread runs
-  std::atomic<std::int64_t> last_arrival_{0};  // of a request: the clock's count
-  std::atomic<bool> keep_coming_{false};       // requests
-  std::atomic<int> failed_{0};                 // errno of a thread that ended before its time
-  UniqueFd ended_;                             // eventfd
+  std::atomic<int> failed_{0};  // errno of a thread that ended before its time
+  UniqueFd ended_;              // eventfd
 };
 
 }  // namespace flockfs

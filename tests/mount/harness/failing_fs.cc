@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <array>
@@ -138,6 +139,15 @@ FailingFs::~FailingFs() {
 }
 
 void FailingFs::fail(Call call, int error) { shared_->errors.at(call) = error; }
+
+void FailingFs::stop() {
+  server_.signal(SIGSTOP);
+  const bool stopped = eventually([&] {
+    siginfo_t info{};
+    return ::waitid(P_PID, static_cast<id_t>(server_.pid()), &info, WSTOPPED | WNOHANG) == 0 && info.si_pid != 0;
+  });
+  if (!stopped) throw std::runtime_error("the file system does not stop");
+}
 
 void FailingFs::die() {
   server_.signal(SIGKILL);

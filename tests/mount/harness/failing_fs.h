@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <csignal>
 #include <string>
 
 #include "harness/child.h"
@@ -24,6 +25,9 @@ class FailingFs {
 
   // From now on such calls give this errno; 0: they are well again.
   void fail(Call call, int error);
+  // From its return on nothing is answered, until it goes on.
+  void stop();
+  void go_on() { server_.signal(SIGCONT); }
   // The server is killed; returns when it is gone.
   void die();
 
