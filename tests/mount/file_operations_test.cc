@@ -15,9 +15,11 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <sstream>
 #include <string>
 
 #include "harness/mirror_test.h"
+#include "harness/tracer.h"
 
 namespace flockfs::test {
 namespace {
@@ -214,6 +216,40 @@ TEST_P(FileOperationsTest, SyncCallsSucceed) {
     const UniqueFd dir = open_file(mnt(), O_RDONLY | O_DIRECTORY);
     EXPECT_EQ(::fsync(dir.get()), 0);
   }));
+}
+
+// A write is as synchronous as its client asked, by the open or by the call.
+TEST_P(FileOperationsTest, WritesAreAsSynchronousAsAsked) {
+  if (GetParam() == Passthrough::kAuto) GTEST_SKIP() << "the kernel writes";
+  write_file(source("f"), "");
+  mount({.program = {.environment = {kTraceable}}});
+  struct Way {
+    int open_flags;
+    int write_flags;
+    const char* asked;  // of the source, as strace says it
+  };
+  constexpr std::array<Way, 5> kWays{{{0, 0, "0"},
+                                      {O_DSYNC, 0, "RWF_DSYNC"},
+                                      {O_SYNC, 0, "RWF_DSYNC|RWF_SYNC"},
+                                      {0, RWF_DSYNC, "RWF_DSYNC"},
+                                      {0, RWF_SYNC, "RWF_DSYNC|RWF_SYNC"}}};
+  Tracer strace(mirror().daemon(), {"-e", "trace=pwritev2"}, tree() / "calls");
+  EXPECT_TRUE(in_child([&] {
+    for (std::size_t i = 0; i < kWays.size(); ++i) {
+      const UniqueFd fd = open_file(mnt("f"), O_WRONLY | kWays[i].open_flags);
+      const iovec part{const_cast<char*>("x"), 1};
+      EXPECT_EQ(::pwritev2(fd.get(), &part, 1, static_cast<off_t>(i), kWays[i].write_flags), 1);
+    }
+  }));
+  std::istringstream calls(strace.stop());
+  std::size_t i = 0;
+  for (std::string line; std::getline(calls, line);) {
+    const std::size_t end = line.find(") = 1");
+    if (end == std::string::npos || i == kWays.size()) continue;
+    const std::size_t flags = line.rfind(", ", end) + 2;
+    EXPECT_EQ(line.substr(flags, end - flags), kWays[i++].asked) << line;
+  }
+  EXPECT_EQ(i, kWays.size());
 }
 
 TEST_P(FileOperationsTest, DirectReadsAndWrites) {

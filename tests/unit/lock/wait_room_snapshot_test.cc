@@ -58,7 +58,7 @@ TEST_F(WaitRoomSnapshotTest, WhoWaitsForAClientIsSeenWithIt) {
     expect_blocker(only_blockers(seen).front(), 10, kExclusive, true);
   }
   writer.reset();
-  EXPECT_TRUE(waiter->granted());
+  EXPECT_TRUE(eventually([&] { return waiter->granted(); }));  // the keeper may be about to look at it
   waiter->hold.reset();
 }
 
