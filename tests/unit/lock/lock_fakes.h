@@ -215,10 +215,10 @@ class FakeForeignLocks final : public ForeignLocks {
 class FakeHolderProbe final : public HolderProbe {
  public:
   std::optional<Holding> holding(pid_t process, const FileId& file) override {
-    return look<Holding>([&] { return holdings_[{process, file}]; });
+    return look<Holding>(process, [&] { return holdings_[{process, file}]; });
   }
   std::optional<std::map<FileNumber, Holding>> holdings(pid_t process) override {
-    return look<std::map<FileNumber, Holding>>([&] {
+    return look<std::map<FileNumber, Holding>>(process, [&] {
       std::map<FileNumber, Holding> all;
       for (const auto& [key, holding] : holdings_) {
         if (key.first == process) all[key.second.ino] = holding;
@@ -244,9 +244,10 @@ class FakeHolderProbe final : public HolderProbe {
     const std::lock_guard<std::mutex> lock(mutex_);
     threads_[process] = count;
   }
-  // `after` is called once, before what is seen next is used.
-  void after_next_look(std::function<void()> after) {
+  // `after` is called once, before what is seen next of this process is used.
+  void after_next_look(pid_t process, std::function<void()> after) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    looked_at_ = process;
     after_look_ = std::move(after);
   }
   void catch_alarm(pid_t process) {
@@ -257,20 +258,21 @@ class FakeHolderProbe final : public HolderProbe {
 
  private:
   template <typename Seen, typename Look>
-  Seen look(Look look) {
+  Seen look(pid_t process, Look look) {
     ++looks;
     Seen seen;
     std::function<void()> after;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       seen = look();
-      after = std::exchange(after_look_, {});
+      if (process == looked_at_) after = std::exchange(after_look_, {});
     }
     if (after) after();
     return seen;
   }
 
   std::mutex mutex_;
+  pid_t looked_at_ = 0;
   std::function<void()> after_look_;
   std::map<std::pair<pid_t, FileId>, Holding> holdings_;
   std::map<pid_t, std::size_t> threads_;

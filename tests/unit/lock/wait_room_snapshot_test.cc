@@ -22,6 +22,11 @@ class WaitRoomSnapshotTest : public JoinTest {
     EXPECT_EQ(blocker.mode, mode);
     EXPECT_EQ(blocker.through_mirror, through_mirror);
   }
+  // Whoever is just looking at the wait tells of the grant, which may be a moment later.
+  static void has_it_and_gives_it_back(Told& waiter) {
+    EXPECT_TRUE(eventually([&] { return waiter.granted(); }));
+    waiter.hold.reset();
+  }
 };
 
 TEST_F(WaitRoomSnapshotTest, NothingIsSeenWhereNothingIs) {
@@ -58,8 +63,7 @@ TEST_F(WaitRoomSnapshotTest, WhoWaitsForAClientIsSeenWithIt) {
     expect_blocker(only_blockers(seen).front(), 10, kExclusive, true);
   }
   writer.reset();
-  EXPECT_TRUE(eventually([&] { return waiter->granted(); }));  // the keeper may be about to look at it
-  waiter->hold.reset();
+  has_it_and_gives_it_back(*waiter);
 }
 
 // An upgrade waits for the other readers, not for the lock that it keeps meanwhile; what it keeps is held.
@@ -126,9 +130,9 @@ TEST_F(WaitRoomSnapshotTest, WhoWaitsForNobodyWhoHoldsWaitsForTheOneBeforeIt) {
     }
   }
   reader.reset();
-  writer->hold.reset();
-  late_reader->hold.reset();
-  later_reader->hold.reset();
+  has_it_and_gives_it_back(*writer);
+  has_it_and_gives_it_back(*late_reader);
+  has_it_and_gives_it_back(*later_reader);
 }
 
 TEST_F(WaitRoomSnapshotTest, BlockersHaveALimit) {
