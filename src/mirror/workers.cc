@@ -1,27 +1,19 @@
 #include "mirror/workers.h"
 
-#include <fcntl.h>
 #include <linux/fuse.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <time.h>
-#include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
-#include <string_view>
 #include <thread>
-#include <utility>
 
 #include "base/blocking_pool.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/sanitized.h"
 #include "mirror/statx.h"
