@@ -20,11 +20,11 @@ namespace {
 
 // Requests keep coming when there is no more than this between two of them.
 constexpr auto kSoon = std::chrono::microseconds(100);
-// Then a thread looks for the next one for so long before it sleeps: with several of a client's requests on their way
-// at once, its sleep and its wake-up cost more than the request (docs/PERFORMANCE.md).
+// Then a thread looks for the next one until none has come to anybody for so long, before it sleeps: with several of a
+// client's requests on their way at once, its sleep and its wake-up cost more than the request (docs/PERFORMANCE.md).
 constexpr auto kLook = std::chrono::microseconds(40);
-// It gives the processor to whoever wants it between two looks. If that lasts so long, there is none to spare.
-constexpr auto kDisplaced = std::chrono::microseconds(20);
+// Looks for which it leaves a request to the others.
+constexpr unsigned kLeave = 4;
 
 // How many take requests at least while they keep coming. One would do for a single client, but not for two that do
 // not wait for one another.
@@ -74,11 +74,16 @@ void RequestQueue::set_takers(unsigned count) {
   may_stand_by_ = count > kFewest;
 }
 
+bool RequestQueue::too_many() const {
+  return taking_.load(std::memory_order_relaxed) > limit_.load(std::memory_order_relaxed);
+}
+
 void RequestQueue::begin(Taker& taker) { taker.tid_ = ::gettid(); }
 
 int RequestQueue::take(Taker& taker, fuse_buf* buffer) {
-  if (taking_.load(std::memory_order_relaxed) > limit_.load(std::memory_order_relaxed)) stand_by(taker);
-  if (keep_coming_ && may_look_) look(taker);
+  do {
+    if (too_many()) stand_by(taker);
+  } while (keep_coming_ && may_look_ && !look(taker));
   taker.doing_ = Taker::Doing::kReading;
   const int got = fuse_session_receive_buf(session_, buffer);
   taker.doing_ = Taker::Doing::kWorking;
@@ -103,23 +108,37 @@ void RequestQueue::note_arrival() {
   keep_coming_ = at - last_arrival_.exchange(at) < Duration(kSoon).count();
 }
 
-// Returns when there is, or was, a request to read, or none came.
-void RequestQueue::look(Taker& taker) {
+Duration RequestQueue::since_arrival() const {
+  return now() - TimePoint(Duration(last_arrival_.load(std::memory_order_relaxed)));
+}
+
+// True when there is, or was, a request to read, or none has come for a while; false when the taker may have to stand
+// by.
+//
+// Between two looks the processor is given to whoever wants it. On that of a client that has just gone to sleep for its
+// answer it is one of us who gets it, and who can answer without waking another processor. So a request that comes
+// while we look is left to the others for a few looks, where that pays.
+bool RequestQueue::look(Taker& taker) {
   taker.doing_ = Taker::Doing::kLooking;
   pollfd ready{fuse_session_fd(session_), POLLIN, 0};
-  TimePoint at = now();
-  const TimePoint limit = at + kLook;
-  while (at < limit && ::poll(&ready, 1, 0) == 0) {
-    note_none(taker);
+  unsigned seen = kLeave;  // what is there at once has waited already
+  const TimePoint begin = now();
+  do {
+    if (::poll(&ready, 1, 0) == 0) {
+      seen = 0;
+      note_none(taker);
+    } else if (seen++ >= kLeave || !leave_.load(std::memory_order_relaxed)) {
+      return true;
+    }
+    if (too_many()) return false;
     ::sched_yield();
-    const TimePoint before = std::exchange(at, now());
-    if (at - before > kDisplaced) return;
-  }
+  } while (now() - begin < kLook || since_arrival() < kLook);
+  return true;
 }
 
 void RequestQueue::note_none(Taker& taker) {
   taker.found_none_.store(true, std::memory_order_relaxed);
-  if (!may_stand_by_ || limit_.load(std::memory_order_relaxed) != count_) return;
+  if (!may_stand_by_ || limit_.load(std::memory_order_relaxed) != count_ || since_arrival() > kSoon) return;
   // Requests keep coming and are dealt with in time: one is spared, who sees who else can be.
   unsigned all = count_;
   limit_.compare_exchange_strong(all, count_ - 1);
@@ -149,18 +168,31 @@ void RequestQueue::stand_by(Taker& taker) {
 }
 
 void RequestQueue::adapt() {
+  compare();
   const unsigned limit = limit_;
   if (!somebody_finds_none()) {
     calm_ = 0;
     limit_ = std::min(limit + 1, count_);
     changed_.notify_one();
-  } else if (now().time_since_epoch().count() - last_arrival_ > Duration(kRest).count()) {
+  } else if (since_arrival() > kRest) {
     limit_ = count_;
     changed_.notify_all();
   } else if (limit > kFewest && ++calm_ >= kCalm) {
     calm_ = 0;
     limit_ = limit - 1;
   }
+}
+
+// Whether it pays to leave requests to one another: yes where an idle processor is slow to wake, as in a virtual
+// machine that halts it at once; no where it waits for work itself.
+void RequestQueue::compare() {
+  std::uint64_t done = 0;
+  for (const Taker& taker : takers_) done += taker.done_;
+  const TimePoint at = now();
+  // After a rest it would be the client that is compared.
+  if (at - counted_at_ < kRest) leave_ = ways_.turn(done - counted_, at - counted_at_);
+  counted_ = done;
+  counted_at_ = at;
 }
 
 // Whether anybody found the queue empty since the last look, or has been asleep in read(2) since.

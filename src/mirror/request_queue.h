@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <deque>
 
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "mirror/fuse_api.h"
+#include "mirror/two_ways.h"
 
 namespace flockfs {
 
@@ -17,8 +19,10 @@ namespace flockfs {
 // OPEN) wakes two. So while requests keep coming, those who take them look for the next one before they sleep, and no
 // more of the workers than that needs, two as a rule, take any; the others stand by. One of these looks every two
 // milliseconds whether somebody still finds the queue empty, and sends another one if not: slow requests keep those
-// behind them waiting for that long at most. When no more requests come, all sleep in read(2) and nothing looks at
-// anything (docs/THREADS.md; the figures are in docs/PERFORMANCE.md).
+// behind them waiting for that long at most. It also finds out, about once a second, whether a request is answered
+// sooner if whoever sees it first leaves it, for a moment, to another one who looks: that one may be on the client's
+// processor, the first is not. When no more requests come, all sleep in read(2) and nothing looks at anything
+// (docs/THREADS.md; the figures are in docs/PERFORMANCE.md).
 class RequestQueue {
  public:
   // What one worker is at.
@@ -64,12 +68,15 @@ class RequestQueue {
   void all_take();
 
  private:
+  [[nodiscard]] bool too_many() const;
   void stand_by(Taker& taker) EXCLUDES(mutex_);
   void adapt() REQUIRES(mutex_);
+  void compare() REQUIRES(mutex_);
   [[nodiscard]] bool somebody_finds_none() REQUIRES(mutex_);
-  void look(Taker& taker);
+  [[nodiscard]] bool look(Taker& taker);
   void note_none(Taker& taker);
   void note_arrival();
+  [[nodiscard]] Duration since_arrival() const;
 
   fuse_session* const session_;
   std::deque<Taker> takers_;
@@ -78,13 +85,17 @@ class RequestQueue {
   std::atomic<bool> may_stand_by_{false};
   std::atomic<std::int64_t> last_arrival_{0};  // of a request: the clock's count
   std::atomic<bool> keep_coming_{false};       // requests
+  std::atomic<bool> leave_{false};             // a request that has just come, to others who look
   std::atomic<unsigned> limit_{0};             // how many are to take; all: count_
   std::atomic<unsigned> taking_{0};            // how many do not stand by; changes under mutex_
 
   Mutex mutex_;
   CondVar changed_;
-  Taker* watch_ GUARDED_BY(mutex_) = nullptr;  // of those who stand by: who looks at the takers
-  unsigned calm_ GUARDED_BY(mutex_) = 0;       // looks
+  Taker* watch_ GUARDED_BY(mutex_) = nullptr;     // of those who stand by: who looks at the takers
+  unsigned calm_ GUARDED_BY(mutex_) = 0;          // looks
+  TwoWays ways_ GUARDED_BY(mutex_);               // the second: with leave_
+  std::uint64_t counted_ GUARDED_BY(mutex_) = 0;  // requests dealt with, then
+  TimePoint counted_at_ GUARDED_BY(mutex_){};
 };
 
 }  // namespace flockfs

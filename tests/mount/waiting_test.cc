@@ -12,7 +12,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -92,21 +91,6 @@ TEST_P(WaitingTest, HundredsOfWaitingOpensHarmNobody) {
   EXPECT_TRUE(becomes_free(source("dir/f")));
 }
 
-// How often the keeper of the daemon's waits has gone to sleep (src/lock/wait_room_keeper.cc).
-std::uint64_t sleeps_of_the_keeper(pid_t daemon) {
-  const std::string tasks = "/proc/" + std::to_string(daemon) + "/task/";
-  for (const std::string& tid : list_dir(tasks)) {
-    std::istringstream status(read_file(tasks + tid + "/status"));
-    bool keeper = false;
-    for (std::string key, value; status >> key && std::getline(status >> std::ws, value);) {
-      if (key == "Name:") keeper = value == "flockfs-keeper";
-      if (keeper && key == "voluntary_ctxt_switches:") return std::stoul(value);
-    }
-  }
-  ADD_FAILURE() << "no keeper";
-  return 0;
-}
-
 // While the lock goes from one to the next each of those who wait is looked at again and again, by another thread.
 TEST_P(WaitingTest, LooksAtThoseWhoWaitDoNotWakeTheKeeperEach) {
   constexpr int kWaiters = 300;
@@ -114,12 +98,12 @@ TEST_P(WaitingTest, LooksAtThoseWhoWaitDoNotWakeTheKeeperEach) {
   ForeignLock foreign(source("dir/f"), LOCK_EX);
   Crowd crowd(kWaiters, [&](int /*index*/) { return open_error(mnt("dir/f"), O_WRONLY); });
   ASSERT_TRUE(mirror().waits_for(source("dir/f"), kWaiters, kPatience * 6));
-  const std::uint64_t before = sleeps_of_the_keeper(mirror().daemon());
+  const std::uint64_t before = mirror().sleeps_of("flockfs-keeper");
   const auto start = std::chrono::steady_clock::now();
   foreign.release();
   EXPECT_TRUE(crowd.all_succeed());
   const auto time = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start);
-  const std::uint64_t sleeps = sleeps_of_the_keeper(mirror().daemon()) - before;
+  const std::uint64_t sleeps = mirror().sleeps_of("flockfs-keeper") - before;
   // By its own timers once in a millisecond.
   EXPECT_LE(sleeps, static_cast<std::uint64_t>(time.count()) * 2 + kWaiters / 10) << time.count() << " ms";
 }

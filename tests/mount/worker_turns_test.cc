@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <filesystem>
 #include <sstream>
 #include <string>
@@ -90,6 +91,20 @@ TEST_F(WorkerTurnsTest, TwoTakeRequestsWhileTheyKeepComingAndAllWhenNoneCome) {
     EXPECT_TRUE(client.ends_well());
     EXPECT_TRUE(become_idle());
   }
+}
+
+// Those who take them look for the next one meanwhile, on one processor or another.
+TEST_F(WorkerTurnsTest, HardlyAnybodySleepsWhileRequestsKeepComing) {
+  constexpr int kRequests = 10'000;
+  start();
+  ASSERT_TRUE(become_idle());
+  EXPECT_TRUE(eventually([&] {
+    const std::uint64_t before = mirror().sleeps_of("flockfs-worker");
+    EXPECT_TRUE(in_child([&] {
+      for (int i = 0; i < kRequests; ++i) ASSERT_EQ(ask(mnt("f")), 0);
+    }));
+    return mirror().sleeps_of("flockfs-worker") - before < kRequests / 4;
+  }));
 }
 
 // As many as there are threads, but for one.

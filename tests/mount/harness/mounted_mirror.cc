@@ -11,10 +11,12 @@
 #include <cerrno>
 #include <charconv>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <ostream>
+#include <sstream>
 #include <stdexcept>
 
 #include "harness/connection.h"
@@ -209,6 +211,24 @@ int MountedMirror::threads() const {
 int MountedMirror::descriptors() const {
   EXPECT_TRUE(eventually([&] { return has_started(daemon_); }));
   return lines_in_proc(daemon_, "fd");
+}
+
+std::uint64_t MountedMirror::sleeps_of(const std::string& thread_name) const {
+  const std::string tasks = "/proc/" + std::to_string(daemon_) + "/task/";
+  std::uint64_t sleeps = 0;
+  bool found = false;
+  for (const std::string& tid : list_dir(tasks)) {
+    std::istringstream status(read_file(tasks + tid + "/status"));
+    bool counts = false;
+    for (std::string key, value; status >> key && std::getline(status >> std::ws, value);) {
+      if (key == "Name:") counts = value == thread_name;
+      if (!counts || key != "voluntary_ctxt_switches:") continue;
+      sleeps += std::stoul(value);
+      found = true;
+    }
+  }
+  EXPECT_TRUE(found) << "no " << thread_name;
+  return sleeps;
 }
 
 bool MountedMirror::has_open(const std::string& source_path) const {

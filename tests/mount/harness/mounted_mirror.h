@@ -1,8 +1,8 @@
 #pragma once
 
-#include <gtest/gtest.h>
 #include <sys/types.h>
 
+#include <cstdint>
 #include <iosfwd>
 #include <memory>
 #include <optional>
@@ -94,6 +94,8 @@ class MountedMirror {
   // Threads and open descriptors of the daemon now, once it has started all of its threads.
   [[nodiscard]] int threads() const;
   [[nodiscard]] int descriptors() const;
+  // How often its threads of this name have gone to sleep.
+  [[nodiscard]] std::uint64_t sleeps_of(const std::string& thread_name) const;
   // Whether the daemon has this source file open (an O_PATH descriptor does not open it).
   [[nodiscard]] bool has_open(const std::string& source_path) const;
 
