@@ -6,8 +6,11 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/processors.h"
+#include "base/side_by_side.h"
 #include "mirror/handlers.h"
 #include "tree/listing_record.h"
 #include "tree/time_stamp.h"
@@ -35,11 +38,18 @@ class Listing : public DirStream::Visitor {
     used_ += needed;
     return true;
   }
+  // Whether that too has room beside what was reserved before.
+  bool reserve(std::size_t needed) {
+    if (reserved_ + needed > bytes_.size()) return false;
+    reserved_ += needed;
+    return true;
+  }
 
  private:
   fuse_req_t native_;
   std::vector<char> bytes_;
   std::size_t used_ = 0;
+  std::size_t reserved_ = 0;
 };
 
 class PlainListing final : public Listing {
@@ -60,42 +70,70 @@ class PlainListing final : public Listing {
   const InodePtr& directory_;
 };
 
+// So many entries are looked up by two threads: a client that lists a directory waits for all of them.
+constexpr std::size_t kMany = 16;
+
 class PlusListing final : public Listing {
  public:
   PlusListing(Core& core, const InodePtr& directory, fuse_req_t native, std::size_t size)
       : Listing(native, size), core_(core), directory_(directory) {}
 
+  // The size of an entry depends on its name only.
   bool visit(const DirStream::Entry& entry) override {
-    const std::string name(entry.name);
-    fuse_entry_param param{};
-    const std::size_t needed = fuse_add_direntry_plus(native(), nullptr, 0, name.c_str(), &param, entry.next);
-    if (needed > free_bytes()) return false;
-    param.attr.st_ino = core_.source->shown_ino(directory_->dev(), entry.ino);
-    param.attr.st_mode = static_cast<mode_t>(entry.type) << 12;
-    // The kernel neither looks up nor counts these two.
-    if (name != "." && name != "..") look(name, param);
-    return use(fuse_add_direntry_plus(native(), free_space(), free_bytes(), name.c_str(), &param, entry.next));
+    Shown shown;
+    shown.name = entry.name;
+    const char* name = shown.name.c_str();
+    if (!reserve(fuse_add_direntry_plus(native(), nullptr, 0, name, &shown.param, entry.next))) return false;
+    shown.next = entry.next;
+    shown.param.attr.st_ino = core_.source->shown_ino(directory_->dev(), entry.ino);
+    shown.param.attr.st_mode = static_cast<mode_t>(entry.type) << 12;
+    shown_.push_back(std::move(shown));
+    return true;
+  }
+
+  // Looks up what was visited and packs it.
+  void finish() {
+    const auto look_at = [this](std::size_t i) { look(shown_[i]); };
+    if (shown_.size() >= kMany && has_several_processors()) {
+      side_by_side(*core_.pool, shown_.size(), look_at);
+    } else {
+      for (std::size_t i = 0; i < shown_.size(); ++i) look_at(i);
+    }
+    for (const Shown& shown : shown_) {
+      use(fuse_add_direntry_plus(native(), free_space(), free_bytes(), shown.name.c_str(), &shown.param, shown.next));
+    }
   }
 
   // The lookups that the kernel counts when it gets the answer.
   void forget_all() {
-    for (const InodePtr& inode : counted_) core_.inodes.forget(inode, 1);
+    for (const Shown& shown : shown_) {
+      if (shown.inode) core_.inodes.forget(shown.inode, 1);
+    }
   }
 
  private:
-  // A name that has gone since is shown without an inode: the kernel will look it up itself.
-  void look(const std::string& name, fuse_entry_param& param) {
+  struct Shown {
+    std::string name;
+    std::int64_t next = 0;
+    fuse_entry_param param{};
+    InodePtr inode;
+  };
+
+  // A name that has gone since is shown without an inode: the kernel will look it up itself. The kernel neither looks
+  // up nor counts "." and "..".
+  void look(Shown& shown) {
+    if (shown.name == "." || shown.name == "..") return;
     const AttributeRecord::Moment before = core_.attributes.now();
-    auto found = core_.inodes.lookup(directory_, name.c_str());
+    auto found = core_.inodes.lookup(directory_, shown.name.c_str());
     if (!found) return;
     tell(core_, before, *found->inode, found->st);
-    param = entry_of(core_, *found);
-    counted_.push_back(found->inode);
+    shown.param = entry_of(core_, *found);
+    shown.inode = found->inode;
   }
 
   Core& core_;
   const InodePtr& directory_;
-  std::vector<InodePtr> counted_;
+  std::vector<Shown> shown_;
 };
 
 // A cached listing has only names in it, and each of them is looked up when its time is over: reading the directory
@@ -178,6 +216,7 @@ void readdirplus(fuse_req_t native, fuse_ino_t node, std::size_t size, off_t off
     const InodePtr inode = core.inode(node);
     PlusListing listing(core, inode, native, size);
     const Status done = stream ? list(stream->stream, offset, listing) : Status(Error{EBADF, {}});
+    listing.finish();
     if (!done && listing.size() == 0) {
       request.error(done.error().code);
       return;

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/processors.h"
 #include "base/unique_fd.h"
 
 namespace flockfs {
@@ -35,11 +36,6 @@ constexpr auto kTick = std::chrono::milliseconds(2);
 constexpr unsigned kCalm = 4;
 // After so long without a request nobody stands by any longer.
 constexpr auto kRest = std::chrono::milliseconds(10);
-
-bool has_several_processors() {
-  cpu_set_t mine;
-  return ::sched_getaffinity(0, sizeof mine, &mine) != 0 || CPU_COUNT(&mine) > 1;
-}
 
 // Whether a thread of ours sleeps where a signal would wake it.
 bool asleep(pid_t tid) {
