@@ -34,8 +34,8 @@ TEST(SideBySideTest, EachPieceIsDoneOnce) {
 }
 
 TEST(SideBySideTest, TwoThreadsWork) {
-  BlockingPool pool(1);
   std::atomic<int> inside{0};
+  BlockingPool pool(1);
   side_by_side(pool, 2, [&](std::size_t) {
     ++inside;
     EXPECT_TRUE(eventually([&] { return inside == 2; }));
@@ -68,8 +68,8 @@ TEST(SideBySideTest, WithoutAnotherThreadItIsDoneAlone) {
 
 // The one that comes too late touches nothing: what it would have done is gone.
 TEST(SideBySideTest, NobodyWaitsForOneThatHasNotBegun) {
-  BlockingPool pool(1);
   std::atomic<bool> go{false};
+  BlockingPool pool(1);
   ASSERT_TRUE(pool.run([&] { EXPECT_TRUE(eventually([&] { return go.load(); })); }));
   int done = 0;
   side_by_side(pool, 3, [&](std::size_t) { ++done; });
