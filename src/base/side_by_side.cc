@@ -1,6 +1,7 @@
 #include "base/side_by_side.h"
 
 #include <atomic>
+#include <exception>
 #include <memory>
 
 #include "base/blocking_pool.h"
@@ -13,9 +14,15 @@ class Pieces {
  public:
   Pieces(std::size_t count, const std::function<void(std::size_t)>& work) : count_(count), work_(work) {}
 
-  // One piece after the other until none is left.
-  void take() {
-    for (std::size_t i = next_++; i < count_; i = next_++) work_(i);
+  // One piece after the other until none is left or one has failed.
+  void take() EXCLUDES(mutex_) {
+    try {
+      for (std::size_t i = next_++; i < count_; i = next_++) work_(i);
+    } catch (...) {
+      next_ = count_;
+      MutexLock lock(mutex_);
+      failure_ = std::current_exception();
+    }
   }
 
   void help() EXCLUDES(mutex_) {
@@ -30,11 +37,12 @@ class Pieces {
     left_.notify_all();
   }
 
-  // From here on nobody helps any more.
+  // From here on nobody helps any more. Throws what a piece has thrown, on whichever thread.
   void close() EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     closed_ = true;
     while (helped_) left_.wait(mutex_);
+    if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
@@ -45,6 +53,7 @@ class Pieces {
   CondVar left_;
   bool closed_ GUARDED_BY(mutex_) = false;
   bool helped_ GUARDED_BY(mutex_) = false;
+  std::exception_ptr failure_ GUARDED_BY(mutex_);
 };
 
 }  // namespace

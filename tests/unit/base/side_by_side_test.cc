@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <new>
 #include <set>
 #include <thread>
 
@@ -75,6 +76,37 @@ TEST(SideBySideTest, NobodyWaitsForOneThatHasNotBegun) {
   side_by_side(pool, 3, [&](std::size_t) { ++done; });
   EXPECT_EQ(done, 3);
   go = true;
+}
+
+// Memory may run out in either.
+TEST(SideBySideTest, WhatIsThrownInEitherThreadReachesTheCaller) {
+  const auto self = std::this_thread::get_id();
+  for (const bool by_the_other : {false, true}) {
+    std::atomic<int> inside{0};
+    std::atomic<int> ended{0};
+    BlockingPool pool(1);
+    const auto work = [&](std::size_t) {
+      ++inside;
+      EXPECT_TRUE(eventually([&] { return inside == 2; }));
+      if ((std::this_thread::get_id() != self) == by_the_other) throw std::bad_alloc();
+      std::this_thread::yield();
+      ++ended;
+    };
+    EXPECT_THROW(side_by_side(pool, 2, work), std::bad_alloc);
+    EXPECT_EQ(ended, 1);
+  }
+}
+
+TEST(SideBySideTest, WhatHasNotBegunBeforeAFailureIsLeftOut) {
+  BlockingPool none(0);
+  int begun = 0;
+  EXPECT_THROW(side_by_side(none, 5,
+                            [&](std::size_t i) {
+                              ++begun;
+                              if (i == 1) throw std::bad_alloc();
+                            }),
+               std::bad_alloc);
+  EXPECT_EQ(begun, 2);
 }
 
 TEST(SideBySideTest, NothingToDo) {
