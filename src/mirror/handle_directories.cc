@@ -38,18 +38,11 @@ class Listing : public DirStream::Visitor {
     used_ += needed;
     return true;
   }
-  // Whether that too has room beside what was reserved before.
-  bool reserve(std::size_t needed) {
-    if (reserved_ + needed > bytes_.size()) return false;
-    reserved_ += needed;
-    return true;
-  }
 
  private:
   fuse_req_t native_;
   std::vector<char> bytes_;
   std::size_t used_ = 0;
-  std::size_t reserved_ = 0;
 };
 
 class PlainListing final : public Listing {
@@ -76,14 +69,16 @@ constexpr std::size_t kMany = 16;
 class PlusListing final : public Listing {
  public:
   PlusListing(Core& core, const InodePtr& directory, fuse_req_t native, std::size_t size)
-      : Listing(native, size), core_(core), directory_(directory) {}
+      : Listing(native, size), core_(core), directory_(directory), room_(free_bytes()) {}
 
   // The size of an entry depends on its name only.
   bool visit(const DirStream::Entry& entry) override {
     Shown shown;
     shown.name = entry.name;
     const char* name = shown.name.c_str();
-    if (!reserve(fuse_add_direntry_plus(native(), nullptr, 0, name, &shown.param, entry.next))) return false;
+    const std::size_t needed = fuse_add_direntry_plus(native(), nullptr, 0, name, &shown.param, entry.next);
+    if (needed > room_) return false;
+    room_ -= needed;
     shown.next = entry.next;
     shown.param.attr.st_ino = core_.source->shown_ino(directory_->dev(), entry.ino);
     shown.param.attr.st_mode = static_cast<mode_t>(entry.type) << 12;
@@ -133,6 +128,7 @@ class PlusListing final : public Listing {
 
   Core& core_;
   const InodePtr& directory_;
+  std::size_t room_;  // for what is not visited yet
   std::vector<Shown> shown_;
 };
 

@@ -190,8 +190,8 @@ class LargeDirectoryTest : public MirrorTest, public ::testing::WithParamInterfa
     std::istringstream lines(tracer.stop());
     std::map<std::string, int> calls;
     for (std::string line; std::getline(lines, line);) {
-      if (line.find(" resumed>") != std::string::npos)
-        continue;  // the second half of a call that another one interrupts
+      // The second half of a call that another thread's came between.
+      if (line.find(" resumed>") != std::string::npos) continue;
       for (const char* name : {"getdents64", "lseek", "open"}) {
         if (line.find(std::string(" ") + name) != std::string::npos) ++calls[name];
       }
