@@ -16,21 +16,12 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "eventually.h"
 
 namespace flockfs {
 namespace {
 
 using std::chrono::milliseconds;
-
-template <typename Condition>
-bool eventually(const Condition& condition) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(milliseconds(1));
-  }
-  return true;
-}
 
 std::size_t threads_of_this_process() {
   const std::filesystem::directory_iterator tasks("/proc/self/task");

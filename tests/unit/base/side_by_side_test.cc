@@ -4,26 +4,16 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <new>
 #include <set>
 #include <thread>
 
 #include "base/blocking_pool.h"
+#include "eventually.h"
 
 namespace flockfs {
 namespace {
-
-template <typename Condition>
-bool eventually(const Condition& condition) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 TEST(SideBySideTest, EachPieceIsDoneOnce) {
   BlockingPool pool(2);

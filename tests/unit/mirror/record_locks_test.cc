@@ -14,22 +14,13 @@
 #include <thread>
 #include <vector>
 
+#include "eventually.h"
 #include "tree/temp_tree.h"
 
 namespace flockfs {
 namespace {
 
 using std::chrono::milliseconds;
-
-template <typename Condition>
-[[nodiscard]] bool eventually(const Condition& condition) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(milliseconds(1));
-  }
-  return true;
-}
 
 // What became of one request.
 struct Outcome {
