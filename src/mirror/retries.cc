@@ -9,8 +9,8 @@ namespace {
 constexpr Duration kAnswered = std::chrono::seconds(5);
 // For an ESTALE that may have been another system call's than the open that comes next.
 constexpr Duration kSameCall = std::chrono::milliseconds(500);
+// From any lookup in between. Of a busy machine's processors each step on the way may have to wait for its turn.
 constexpr Duration kLookedUp = std::chrono::seconds(1);
-constexpr Duration kMissed = std::chrono::milliseconds(200);
 constexpr int kMostMisses = 2;
 // The same for a writer, before and after the lookup in between. The kernel sends the open at once, but a busy machine
 // may let its thread wait for a processor.
@@ -58,7 +58,7 @@ std::optional<Retries::Second> Retries::take(pid_t tid, const Inode* inode, cons
   stale_.erase(entry);
   size_ = stale_.size();
   lock.unlock();
-  if (stale.misses >= kMostMisses && inode != nullptr) return std::nullopt;
+  if (inode != nullptr && stale.misses > 0 && (stale.misses >= kMostMisses || !stale.kept)) return std::nullopt;
   if ((mode == LockMode::kShared ? stale.until : stale.until_for_writers) < now()) return std::nullopt;
   const bool same = inode != nullptr && stale.inode.get() == inode;
   const bool known = same || std::any_of(names.begin(), names.end(), [&](const Inode::Name& name) {
@@ -88,14 +88,12 @@ bool Retries::awaited(pid_t tid, const InodePtr& parent, const char* name) {
 }
 
 void Retries::found_nothing(pid_t tid) {
+  UniqueFd dropped;
   MutexLock lock(mutex_);
   auto entry = stale_.find(tid);
-  if (entry != stale_.end()) {
-    ++entry->second.misses;
-    const TimePoint soon = now() + kMissed;
-    entry->second.until = std::min(entry->second.until, soon);
-    entry->second.until_for_writers = std::min(entry->second.until_for_writers, soon);
-  }
+  if (entry == stale_.end()) return;
+  ++entry->second.misses;
+  dropped = std::move(entry->second.kept);
 }
 
 void Retries::keep(pid_t tid, UniqueFd fd) {

@@ -56,7 +56,8 @@ class Retries {
   [[nodiscard]] bool awaited(pid_t tid, const InodePtr& parent, const char* name);
   void keep(pid_t tid, UniqueFd fd);
   // That lookup has found nothing. The kernel may look once more at once, since the first look was for what it had
-  // (fuse_dentry_revalidate()); if there is nothing again, a second try can only be a CREATE.
+  // (fuse_dentry_revalidate()); if there is nothing again, a second try can only be a CREATE, and an open that was not
+  // looked up since is none.
   void found_nothing(pid_t tid);
 
  private:

@@ -117,9 +117,24 @@ TEST_F(RetriesTest, ALookupThatFindsAfterOneThatDidNotLeadsToTheSecondTry) {
   write("a", "x");
   const InodePtr inode = look("a").inode;
   retries_.remember(kThread, inode, table_->names(*inode));
-  retries_.found_nothing(kThread);
   EXPECT_TRUE(retries_.awaited(kThread, table_->root(), "a"));
+  retries_.found_nothing(kThread);
+  std::this_thread::sleep_for(std::chrono::milliseconds(250));  // a busy machine; the time is what is tested
+  EXPECT_TRUE(retries_.awaited(kThread, table_->root(), "a"));
+  UniqueFd keep;
+  ASSERT_TRUE(table_->lookup(table_->root(), "a", &keep).ok());
+  retries_.keep(kThread, std::move(keep));
   EXPECT_TRUE(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kExclusive));
+}
+
+// It has the file from another thread's lookup: after its own, which found nothing, it was answered.
+TEST_F(RetriesTest, AnOpenWithoutALookupAfterOneThatFoundNothingIsAnotherCalls) {
+  write("a", "x");
+  const InodePtr inode = look("a").inode;
+  retries_.remember(kThread, inode, table_->names(*inode));
+  EXPECT_TRUE(retries_.awaited(kThread, table_->root(), "a"));
+  retries_.found_nothing(kThread);
+  EXPECT_FALSE(retries_.take(kThread, inode.get(), table_->names(*inode), LockMode::kExclusive));
 }
 
 }  // namespace
