@@ -67,8 +67,16 @@ constexpr long kFileSetattr = 469;
 // A thread that has just sent its request may still be on its way to sleep.
 constexpr int kMostLooks = 100;
 
-// How long the first thread of a process is taken for that without asking.
+// How long the first thread of a process is taken for that without asking: numbers are given out in turn, so that one
+// is not given again so soon.
 constexpr auto kStillTheSame = std::chrono::milliseconds(5);
+// Of so many at once: clients take turns, and tgkill(2) takes as long as open(2).
+constexpr std::size_t kKnownLeaders = 16;
+
+struct Leader {
+  pid_t tid = 0;
+  TimePoint until;
+};
 
 // What taking an answer in costs at most, with a margin: measured 2 to 5 µs from the wake-up to the new size.
 constexpr std::uint64_t kTakingInNs = 100'000;
@@ -125,14 +133,12 @@ Calling calling(pid_t tid) {
 
 pid_t process_of(pid_t tid) {
   if (tid <= 0) return 0;
-  // Numbers are given out in turn, so that one is not given again so soon.
-  thread_local pid_t leader = 0;
-  thread_local TimePoint leads_until;
-  const TimePoint now = SteadyClock().now();
-  if (tid == leader && now < leads_until) return tid;
+  thread_local std::array<Leader, kKnownLeaders> leaders;
+  Leader& leader = leaders[static_cast<std::size_t>(tid) % kKnownLeaders];
+  const TimePoint time = now();
+  if (tid == leader.tid && time < leader.until) return tid;
   if (is_thread_of(tid, tid)) {
-    leader = tid;
-    leads_until = now + kStillTheSame;
+    leader = {tid, time + kStillTheSame};
     return tid;
   }
   thread_local pid_t last = 0;  // threads of one process tend to follow each other
