@@ -250,11 +250,12 @@ TEST_P(RequestsTest, MappingsThatTakeLongToReadAreReadSeldom) {
 // How often the daemon's threads looked for a request that had not come yet.
 class SpinTest : public MirrorTest {
  protected:
-  void SetUp() override { write_file(source("f"), ""); }
-
+  void start() {
+    write_file(source("f"), "");
+    mount({.program = {.environment = {kTraceable}}});
+  }
   // While a client sends so many requests, one after the other, with a pause after each.
   int looks(int requests, std::chrono::milliseconds pause) {
-    mount({.program = {.environment = {kTraceable}}});
     Tracer strace(mirror().daemon(), {"-c", "-U", "calls,name"}, tree() / "calls");
     EXPECT_TRUE(in_child([&] {
       struct statx st {};
@@ -270,13 +271,18 @@ class SpinTest : public MirrorTest {
   }
 };
 
-TEST_F(SpinTest, NoneWhenRequestsAreFarBetween) { EXPECT_EQ(looks(100, 2ms), 0); }
+TEST_F(SpinTest, NoneWhenRequestsAreFarBetween) {
+  start();
+  EXPECT_EQ(looks(100, 2ms), 0);
+}
 
 TEST_F(SpinTest, SomeWhenTheyKeepComing) {
   cpu_set_t processors;
   ASSERT_EQ(::sched_getaffinity(0, sizeof processors, &processors), 0);
   if (CPU_COUNT(&processors) == 1) GTEST_SKIP() << "one processor";
-  EXPECT_GT(looks(2000, 0ms), 0);
+  start();
+  // As long as the machine is busy, a daemon that is traced may be too slow for them to come soon.
+  EXPECT_TRUE(eventually([&] { return looks(2000, 0ms) > 0; }));
 }
 
 TEST_F(SpinTest, NoneOnOneProcessor) {
@@ -287,6 +293,7 @@ TEST_F(SpinTest, NoneOnOneProcessor) {
   CPU_ZERO(&processors);
   CPU_SET(first, &processors);
   use_processors(processors);
+  start();
   EXPECT_EQ(looks(2000, 0ms), 0);
 }
 

@@ -1,14 +1,17 @@
 #include "mirror/clients.h"
 
 #include <gtest/gtest.h>
-#include <sys/prctl.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstddef>
+#include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "eventually.h"
@@ -16,19 +19,17 @@
 namespace flockfs {
 namespace {
 
-constexpr std::size_t kClients = 8;
+constexpr std::size_t kClients = 4;
 
-// Processes that do nothing.
+// Processes that do nothing, and are small, so that they end at once.
 class Idlers {
  public:
   explicit Idlers(std::size_t count) {
+    std::array<std::string, 2> words = {"sleep", "60"};
+    std::array<char*, 3> command = {words[0].data(), words[1].data(), nullptr};
     for (std::size_t i = 0; i < count; ++i) {
-      const pid_t pid = ::fork();
-      if (pid == 0) {
-        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (;;) ::pause();
-      }
-      if (pid > 0) pids_.push_back(pid);
+      pid_t pid = 0;
+      if (::posix_spawnp(&pid, command[0], nullptr, nullptr, command.data(), environ) == 0) pids_.push_back(pid);
     }
   }
   Idlers(const Idlers&) = delete;
@@ -42,15 +43,14 @@ class Idlers {
         std::count_if(pids_.begin(), pids_.end(), [](pid_t pid) { return process_of(pid) == pid; }));
   }
   void end() {
-    for (; ended_ < pids_.size(); ++ended_) {
-      ::kill(pids_[ended_], SIGKILL);
-      ::waitpid(pids_[ended_], nullptr, 0);
-    }
+    if (std::exchange(ended_, true)) return;
+    for (const pid_t pid : pids_) ::kill(pid, SIGKILL);
+    for (const pid_t pid : pids_) ::waitpid(pid, nullptr, 0);
   }
 
  private:
   std::vector<pid_t> pids_;
-  std::size_t ended_ = 0;
+  bool ended_ = false;
 };
 
 TEST(ClientsTest, AThreadIsOfItsProcess) {
