@@ -6,7 +6,7 @@
 #   CopiesOfTheMirrorOpenAndAgreeWithThemselves    200 copies of carbon's files; CI 40
 #   AnySizeTest                                    1,000,000 files; CI 20,000
 #   LargeDirectoryTest                             a directory of 1,000,000 entries; CI 10,000
-#   lint/tidy                                      the analyzer's usual depth; CI less (.ci/lint)
+#   lint/tidy                                      all checks, the analyzer's usual depth; CI less (.ci/lint)
 #   SqliteTest                                     1,000 transactions of each process; CI 100
 #   CloseThenTryTest                               100,000 opens; CI 1,000
 #   SecondRunOfResticReadsOnlyWhatHasChanged       CI not at all, but the same with borg

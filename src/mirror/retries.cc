@@ -9,7 +9,7 @@ namespace {
 constexpr Duration kAnswered = std::chrono::seconds(5);
 // For an ESTALE that may have been another system call's than the open that comes next.
 constexpr Duration kSameCall = std::chrono::milliseconds(500);
-// From any lookup in between. Of a busy machine's processors each step on the way may have to wait for its turn.
+// From any lookup in between: on a busy machine each step of the way may have to wait for a processor.
 constexpr Duration kLookedUp = std::chrono::seconds(1);
 constexpr int kMostMisses = 2;
 // The same for a writer, before and after the lookup in between. The kernel sends the open at once, but a busy machine
